@@ -1,0 +1,22 @@
+# System packages, each with the Debian package that has it. Nothing is downloaded.
+function(halftone_find name debian)
+  find_package(${name} ${ARGN} QUIET)
+  if(NOT ${name}_FOUND)
+    message(FATAL_ERROR "${name} was not found. On Debian or Ubuntu: apt install ${debian} (./ht build installs all).")
+  endif()
+endfunction()
+
+halftone_find(Threads g++)
+halftone_find(Eigen3 libeigen3-dev NO_MODULE)
+halftone_find(ZLIB zlib1g-dev)
+halftone_find(nlohmann_json nlohmann-json3-dev)
+
+set(HALFTONE_HAS_ONEDNN 0)
+if(NOT HALFTONE_ONEDNN STREQUAL "OFF")
+  find_package(oneDNN QUIET)
+  if(oneDNN_FOUND)
+    set(HALFTONE_HAS_ONEDNN 1)
+  elseif(HALFTONE_ONEDNN STREQUAL "ON")
+    message(FATAL_ERROR "HALFTONE_ONEDNN=ON, but oneDNN was not found. On Debian or Ubuntu: apt install libdnnl-dev.")
+  endif()
+endif()

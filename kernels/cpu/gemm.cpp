@@ -1,0 +1,312 @@
+#include "kernels/cpu/gemm.h"
+
+// GCC 12 takes the undefined values in its own AVX-512 header for mistakes of whoever inlines them (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
+#include <Eigen/Core>
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include "core/parallel.h"
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/onednn.h"
+#include "kernels/cpu/scratch.h"
+
+namespace halftone::cpu {
+
+namespace {
+
+/// Element (i, j) is data[i * stride + j], or data[j * stride + i] when stored transposed.
+template <class T>
+struct Dense {
+  const T* data;
+  std::int64_t stride;
+  bool transposed;
+};
+
+template <class Pointer>
+bool rows_are_dense(const MatrixView<Pointer>& v) {
+  return (v.cols <= 1 || v.col_stride == 1) && (v.rows <= 1 || v.row_stride >= std::max<std::int64_t>(v.cols, 1));
+}
+
+template <class Pointer>
+std::int64_t dense_stride(const MatrixView<Pointer>& v) {
+  return v.rows <= 1 ? std::max<std::int64_t>(v.cols, 1) : v.row_stride;
+}
+
+template <class T>
+void to_compute(const T* from, Compute<T>* to, std::int64_t n, std::int64_t stride) {
+  if (stride == 1) {
+    if constexpr (is_half_type<T>)
+      widen(from, to, n);
+    else
+      std::copy_n(from, n, to);
+    return;
+  }
+  for (std::int64_t i = 0; i < n; ++i) to[i] = static_cast<Compute<T>>(from[i * stride]);
+}
+
+template <class T>
+void from_compute(const Compute<T>* from, T* to, std::int64_t n, std::int64_t stride) {
+  if (stride == 1) {
+    if constexpr (is_half_type<T>)
+      narrow(from, to, n);
+    else
+      std::copy_n(from, n, to);
+    return;
+  }
+  for (std::int64_t i = 0; i < n; ++i) to[i * stride] = static_cast<T>(from[i]);
+}
+
+template <class T>
+Compute<T>* load_rows(const ConstMatrix& v, ScratchUse use) {
+  auto* to = scratch<Compute<T>>(use, v.rows * v.cols);
+  for (std::int64_t i = 0; i < v.rows; ++i)
+    to_compute(static_cast<const T*>(v.data) + i * v.row_stride, to + i * v.cols, v.cols, v.col_stride);
+  return to;
+}
+
+/// The matrix as it lies where possible, else a dense copy in the type that arithmetic is done in.
+template <class T>
+Dense<Compute<T>> fetch(const ConstMatrix& v, ScratchUse use) {
+  if constexpr (std::is_same_v<T, Compute<T>>) {
+    const ConstMatrix t = v.transposed();
+    if (rows_are_dense(v)) return {static_cast<const T*>(v.data), dense_stride(v), false};
+    if (rows_are_dense(t)) return {static_cast<const T*>(v.data), dense_stride(t), true};
+  }
+  const bool transposed = v.col_stride != 1 && v.row_stride == 1;  // read along memory
+  const ConstMatrix along = transposed ? v.transposed() : v;
+  return {load_rows<T>(along, use), std::max<std::int64_t>(along.cols, 1), transposed};
+}
+
+template <class C>
+struct Product {
+  std::int64_t m, n, k;
+  Dense<C> a, b;
+  C* y;
+  std::int64_t y_stride;
+  bool accumulate;
+};
+
+template <class C, int Order>
+using EigenMap = Eigen::Map<const Eigen::Matrix<C, Eigen::Dynamic, Eigen::Dynamic, Order>, 0, Eigen::OuterStride<>>;
+
+template <class C, int OrderA, int OrderB>
+void multiply_eigen(const Product<C>& p) {
+  const EigenMap<C, OrderA> a(p.a.data, p.m, p.k, Eigen::OuterStride<>(p.a.stride));
+  const EigenMap<C, OrderB> b(p.b.data, p.k, p.n, Eigen::OuterStride<>(p.b.stride));
+  using Result = Eigen::Matrix<C, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  Eigen::Map<Result, 0, Eigen::OuterStride<>> y(p.y, p.m, p.n, Eigen::OuterStride<>(p.y_stride));
+  if (p.accumulate)
+    y.noalias() += a * b;
+  else
+    y.noalias() = a * b;
+}
+
+template <class C>
+void multiply_eigen(const Product<C>& p) {
+  constexpr int kRows = Eigen::RowMajor, kCols = Eigen::ColMajor;
+  if (p.a.transposed)
+    p.b.transposed ? multiply_eigen<C, kCols, kCols>(p) : multiply_eigen<C, kCols, kRows>(p);
+  else
+    p.b.transposed ? multiply_eigen<C, kRows, kCols>(p) : multiply_eigen<C, kRows, kRows>(p);
+}
+
+/// Integers wrap around, so they are multiplied as unsigned ones.
+template <class C>
+void multiply_integers(const Product<C>& p) {
+  using Wrap = std::conditional_t<sizeof(C) == 8, std::uint64_t, std::uint32_t>;
+  const std::int64_t b_row = p.b.transposed ? 1 : p.b.stride, b_col = p.b.transposed ? p.b.stride : 1;
+  for (std::int64_t i = 0; i < p.m; ++i) {
+    C* y = p.y + i * p.y_stride;
+    if (!p.accumulate) std::fill_n(y, p.n, C{0});
+    for (std::int64_t l = 0; l < p.k; ++l) {
+      const auto factor = static_cast<Wrap>(p.a.transposed ? p.a.data[l * p.a.stride + i] : p.a.data[i * p.a.stride + l]);
+      const C* b = p.b.data + l * b_row;
+      for (std::int64_t j = 0; j < p.n; ++j)
+        y[j] = static_cast<C>(static_cast<Wrap>(y[j]) + factor * static_cast<Wrap>(b[j * b_col]));
+    }
+  }
+}
+
+template <class C>
+void multiply(const Product<C>& p) {
+  if (p.k == 0) {
+    if (!p.accumulate)
+      for (std::int64_t i = 0; i < p.m; ++i) std::fill_n(p.y + i * p.y_stride, p.n, C{0});
+    return;
+  }
+  if constexpr (std::is_integral_v<C>) {
+    multiply_integers(p);
+  } else {
+    if constexpr (std::is_same_v<C, float>) {
+      if (onednn::serves(kFloat32)) {
+        onednn::sgemm({p.a.transposed, p.b.transposed, p.m, p.n, p.k, p.a.data, p.a.stride, p.b.data, p.b.stride,
+                       p.accumulate, p.y, p.y_stride});
+        return;
+      }
+    }
+    multiply_eigen(p);
+  }
+}
+
+/// The bias in the type that arithmetic is done in, or null.
+template <class T>
+const Compute<T>* fetch_bias(const GemmArgs& args) {
+  using C = Compute<T>;
+  if (args.bias == nullptr) return nullptr;
+  if constexpr (std::is_same_v<T, C>) {
+    return static_cast<const C*>(args.bias);
+  } else {
+    if (args.bias_dtype == kFloat32) return static_cast<const C*>(args.bias);
+    C* wide = scratch<C>(ScratchUse::gemm_work, args.y.cols);
+    widen(static_cast<const T*>(args.bias), wide, args.y.cols);
+    return wide;
+  }
+}
+
+template <class C>
+void finish_rows(C* y, std::int64_t rows, std::int64_t cols, std::int64_t stride, const C* bias, Activation activation) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    C* row = y + i * stride;
+    if (bias != nullptr)
+      for (std::int64_t j = 0; j < cols; ++j) row[j] = static_cast<C>(row[j] + bias[j]);
+    if (activation == Activation::relu)
+      for (std::int64_t j = 0; j < cols; ++j) row[j] = row[j] < C{0} ? C{0} : row[j];  // keeps NaN
+  }
+}
+
+/// Computes into wide scratch and stores with one rounding: for 16-bit types and for results with strides of their own.
+template <class T>
+void product_through_scratch(const GemmArgs& args, const Dense<Compute<T>>& a, const Dense<Compute<T>>& b) {
+  using C = Compute<T>;
+  const Matrix& y = args.y;
+  C* wide = args.accumulate ? load_rows<T>({y.data, y.rows, y.cols, y.row_stride, y.col_stride}, ScratchUse::matrix_y)
+                            : scratch<C>(ScratchUse::matrix_y, y.rows * y.cols);
+  multiply<C>({y.rows, y.cols, args.a.cols, a, b, wide, y.cols, args.accumulate});
+  finish_rows(wide, y.rows, y.cols, y.cols, fetch_bias<T>(args), args.activation);
+  for (std::int64_t i = 0; i < y.rows; ++i)
+    from_compute(wide + i * y.cols, static_cast<T*>(y.data) + i * y.row_stride, y.cols, y.col_stride);
+}
+
+/// One product on the calling thread.
+template <class T>
+void product(const GemmArgs& args) {
+  const auto a = fetch<T>(args.a, ScratchUse::matrix_a);
+  const auto b = fetch<T>(args.b, ScratchUse::matrix_b);
+  if constexpr (std::is_same_v<T, Compute<T>>) {
+    if (rows_are_dense(args.y)) {
+      auto* y = static_cast<T*>(args.y.data);
+      const std::int64_t stride = dense_stride(args.y);
+      multiply<T>({args.y.rows, args.y.cols, args.a.cols, a, b, y, stride, args.accumulate});
+      finish_rows(y, args.y.rows, args.y.cols, stride, fetch_bias<T>(args), args.activation);
+      return;
+    }
+  }
+  product_through_scratch<T>(args, a, b);
+}
+
+template <class Pointer>
+bool either_is_dense(const MatrixView<Pointer>& v) {
+  return rows_are_dense(v) || rows_are_dense(v.transposed());
+}
+
+void product_any(const GemmArgs& args) {
+  if (args.dtype == kBFloat16 && onednn::serves(kBFloat16) && args.a.cols > 0 && rows_are_dense(args.y) &&
+      either_is_dense(args.a) && either_is_dense(args.b)) {
+    onednn::matmul_bf16(args);
+    return;
+  }
+  if (is_floating_point(args.dtype))
+    visit_floating(args.dtype, [&]<class T>(Type<T>) { product<T>(args); });
+  else
+    visit_integral(args.dtype, [&]<class T>(Type<T>) { product<T>(args); });
+}
+
+/// How one call is cut among threads: by products, else by rows or columns of each.
+struct Split {
+  std::int64_t batch_parts = 1, row_parts = 1, col_parts = 1;
+};
+
+/// The least work worth a thread of its own, in multiplications: about 15 microseconds of it.
+double least_work(Dtype dtype) { return dtype == kBFloat16 && has_fast_bf16() ? 8e6 : 1e6; }
+
+Split plan_split(const GemmArgs& args) {
+  constexpr std::int64_t kRowsUnit = 16, kColsUnit = 32;
+  if (in_parallel_region()) return {};
+  const double work = static_cast<double>(args.batch) * static_cast<double>(args.y.rows) *
+                      static_cast<double>(args.y.cols) * static_cast<double>(args.a.cols);
+  const auto parts = static_cast<std::int64_t>(std::min<double>(work / least_work(args.dtype), get_num_threads()));
+  if (parts < 2) return {};
+  if (args.batch >= parts) return {.batch_parts = parts};
+  const std::int64_t each = (parts + args.batch - 1) / args.batch;
+  const std::int64_t rows = (args.y.rows + kRowsUnit - 1) / kRowsUnit, cols = (args.y.cols + kColsUnit - 1) / kColsUnit;
+  if (args.y.rows >= args.y.cols) return {.batch_parts = args.batch, .row_parts = std::min(each, rows)};
+  return {.batch_parts = args.batch, .col_parts = std::min(each, cols)};
+}
+
+struct Range {
+  std::int64_t first, last;
+};
+
+/// Part `index` of [0, n) cut into `parts`, on multiples of `unit`.
+Range part_of(std::int64_t n, std::int64_t parts, std::int64_t index, std::int64_t unit) {
+  const std::int64_t units = (n + unit - 1) / unit;
+  return {std::min(n, units * index / parts * unit), std::min(n, units * (index + 1) / parts * unit)};
+}
+
+template <class Pointer>
+Pointer advance(Pointer data, std::int64_t elements, std::int64_t size) {
+  using Byte = std::conditional_t<std::is_const_v<std::remove_pointer_t<Pointer>>, const std::byte, std::byte>;
+  return data == nullptr ? data : static_cast<Byte*>(data) + elements * size;
+}
+
+/// The product of one row range and one column range, of one matrix of the batch.
+GemmArgs block_of(const GemmArgs& args, std::int64_t index, Range rows, Range cols) {
+  const std::int64_t size = element_size(args.dtype);
+  GemmArgs block = args;
+  block.batch = 1;
+  block.a.data = advance(args.a.data, index * args.a.batch_stride + rows.first * args.a.row_stride, size);
+  block.b.data = advance(args.b.data, index * args.b.batch_stride + cols.first * args.b.col_stride, size);
+  block.y.data = advance(
+      args.y.data, index * args.y.batch_stride + rows.first * args.y.row_stride + cols.first * args.y.col_stride, size);
+  block.bias = advance(args.bias, cols.first, element_size(args.bias_dtype));
+  block.a.rows = block.y.rows = rows.last - rows.first;
+  block.b.cols = block.y.cols = cols.last - cols.first;
+  return block;
+}
+
+void run_part(const GemmArgs& args, const Split& split, std::int64_t part) {
+  const std::int64_t col = part % split.col_parts;
+  const std::int64_t row = part / split.col_parts % split.row_parts;
+  const Range batch = part_of(args.batch, split.batch_parts, part / split.col_parts / split.row_parts, 1);
+  const Range rows = part_of(args.y.rows, split.row_parts, row, split.row_parts == 1 ? args.y.rows : 16);
+  const Range cols = part_of(args.y.cols, split.col_parts, col, split.col_parts == 1 ? args.y.cols : 32);
+  if (rows.first == rows.last || cols.first == cols.last) return;
+  for (std::int64_t i = batch.first; i < batch.last; ++i) product_any(block_of(args, i, rows, cols));
+}
+
+/// y' = b' a' is the same product; it makes a column-major result row-major.
+GemmArgs transposed(const GemmArgs& args) {
+  GemmArgs t = args;
+  t.a = args.b.transposed();
+  t.b = args.a.transposed();
+  t.y = args.y.transposed();
+  return t;
+}
+
+}  // namespace
+
+void gemm(const GemmArgs& args) {
+  if (args.batch == 0 || args.y.rows == 0 || args.y.cols == 0) return;
+  if (args.bias == nullptr && !rows_are_dense(args.y) && rows_are_dense(args.y.transposed())) return gemm(transposed(args));
+  const Split split = plan_split(args);
+  const std::int64_t parts = split.batch_parts * split.row_parts * split.col_parts;
+  parallel_for(0, parts, 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t part = first; part < last; ++part) run_part(args, split, part);
+  });
+}
+
+}  // namespace halftone::cpu
