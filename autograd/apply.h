@@ -94,11 +94,14 @@ template <class Compose, std::size_t N>
 Tensor apply_composite(const OpInfo& info, std::array<Tensor, N> inputs, Compose compose) {
   Observation observation(info, inputs);
   if (context.filter) (*context.filter)(info, inputs);
-  const ContextScope parts([](Context& c) {
-    c.filter = nullptr;
-    c.observer = nullptr;
-  });
-  Tensor out = std::apply([&](const auto&... x) { return compose(x...); }, inputs);
+  Tensor out = [&] {
+    const ContextScope parts([](Context& c) {
+      c.filter = nullptr;
+      c.observer = nullptr;
+    });
+    return std::apply([&](const auto&... x) { return compose(x...); }, inputs);
+  }();
+  observation.done(inputs, out);
   return out;
 }
 

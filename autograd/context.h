@@ -2,6 +2,7 @@
 // by copying it.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -19,6 +20,8 @@ class InputFilter {
   virtual void operator()(const OpInfo& op, std::span<Tensor> inputs) = 0;
   /// The result dtype for an op whose precision is full_if_unset and whose caller named none; nothing to leave it.
   virtual std::optional<Dtype> output_dtype(const OpInfo& op, const Tensor& first) = 0;
+  /// A filter that does the same in another thread: a filter serves one thread alone.
+  virtual std::unique_ptr<InputFilter> for_another_thread() const = 0;
 };
 
 /// Sees every op: its inputs as they came, as they ran, and its result.
@@ -46,14 +49,19 @@ class ContextScope {
   explicit ContextScope(Change change) : saved_(context) {
     change(context);
   }
-  /// Installs a context taken from another thread.
-  explicit ContextScope(const Context& inherited) : saved_(context) { context = inherited; }
+  /// Installs a context taken from another thread, which must not leave the scopes it was taken in before this ends.
+  explicit ContextScope(const Context& inherited)
+      : saved_(context), filter_(inherited.filter ? inherited.filter->for_another_thread() : nullptr) {
+    context = inherited;
+    context.filter = filter_.get();
+  }
   ~ContextScope() { context = saved_; }
   ContextScope(const ContextScope&) = delete;
   ContextScope& operator=(const ContextScope&) = delete;
 
  private:
   Context saved_;
+  std::unique_ptr<InputFilter> filter_;
 };
 
 struct GradMode {

@@ -22,12 +22,14 @@ void Generator::restart(std::uint64_t seed) {
 
 void Generator::refill() {
   constexpr std::size_t kShift = 397;
-  for (std::size_t i = 0; i < kWords; ++i) {
-    const std::uint32_t following = words_[i + 1 < kWords ? i + 1 : 0];
-    const std::uint32_t mixed = (words_[i] & 0x80000000u) | (following & 0x7FFFFFFFu);
-    const std::uint32_t shifted = words_[i + kShift < kWords ? i + kShift : i + kShift - kWords];
-    words_[i] = shifted ^ (mixed >> 1) ^ (0x9908B0DFu & (0u - (following & 1u)));
-  }
+  const auto twist = [this](std::size_t i, std::size_t following, std::size_t shifted) {
+    const std::uint32_t mixed = (words_[i] & 0x80000000u) | (words_[following] & 0x7FFFFFFFu);
+    words_[i] = words_[shifted] ^ (mixed >> 1) ^ (0x9908B0DFu & (0u - (words_[following] & 1u)));
+  };
+  std::size_t i = 0;
+  for (; i < kWords - kShift; ++i) twist(i, i + 1, i + kShift);
+  for (; i < kWords - 1; ++i) twist(i, i + 1, i + kShift - kWords);
+  twist(i, 0, i + kShift - kWords);
   next_ = 0;
 }
 

@@ -74,18 +74,21 @@ namespace {
 // last place from the C library's.
 
 float polynomial_log(float x) {
-  const auto bits = std::bit_cast<std::uint32_t>(x);
-  float e = static_cast<float>(static_cast<std::int32_t>(bits >> 23) - 126);
-  float m = std::bit_cast<float>((bits & 0x007FFFFFu) | 0x3F000000u);  // x = m * 2^e, m in [0.5, 1)
-  const bool small = m < 0.707106781186547524f;
-  e -= small ? 1.0f : 0.0f;
-  m = (m - 1.0f) + (small ? m : 0.0f);
+  const auto bits = std::bit_cast<std::int32_t>(x);
+  const float half_to_one = std::bit_cast<float>((bits & 0x007FFFFF) | 0x3F000000);
+  const bool small = half_to_one < 0.707106781186547524f;
+  const float e = static_cast<float>((bits >> 23) - (small ? 127 : 126));  // x = (1 + m) * 2^e
+  const float m = small ? (half_to_one - 1.0f) + half_to_one : half_to_one - 1.0f;
   const float z = m * m;
   float y = 7.0376836292e-2f;
-  for (const float c : {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f,
-                        2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f}) {
-    y = std::fma(y, m, c);
-  }
+  y = std::fma(y, m, -1.1514610310e-1f);
+  y = std::fma(y, m, 1.1676998740e-1f);
+  y = std::fma(y, m, -1.2420140846e-1f);
+  y = std::fma(y, m, 1.4249322787e-1f);
+  y = std::fma(y, m, -1.6668057665e-1f);
+  y = std::fma(y, m, 2.0000714765e-1f);
+  y = std::fma(y, m, -2.4999993993e-1f);
+  y = std::fma(y, m, 3.3333331174e-1f);
   y = std::fma(y * m, z, e * -2.12194440e-4f);
   y = std::fma(-z, 0.5f, y);
   return std::fma(e, 0.693359375f, m + y);
@@ -107,18 +110,24 @@ SinCos polynomial_sin_cos(float x) {  // x >= 0
   float s = std::fma(std::fma(-1.9515295891e-4f, z, 8.3321608736e-3f), z, -1.6666654611e-1f);
   s = std::fma(s * z, x, x);
   const bool swap = (octant & 2) != 0;
-  const float sin = swap ? c : s, cos = swap ? s : c;
-  return {(octant & 4) ? -sin : sin, ((octant - 2) & 4) ? cos : -cos};
+  const auto sin = std::bit_cast<std::uint32_t>(swap ? c : s), cos = std::bit_cast<std::uint32_t>(swap ? s : c);
+  const auto sin_sign = static_cast<std::uint32_t>(octant & 4) << 29;
+  const auto cos_sign = static_cast<std::uint32_t>(~(octant - 2) & 4) << 29;
+  return {std::bit_cast<float>(sin ^ sin_sign), std::bit_cast<float>(cos ^ cos_sign)};
 }
 
-/// Eight Box-Muller pairs: uniform numbers in, normal ones out; element i goes with element i + 8.
+/// Eight Box-Muller pairs: uniform numbers in, normal ones out; element i goes with element i + 8. Short loops without
+/// branches, because the compiler turns each into a few vector instructions.
 void box_muller(float* x, float mean, float std) {
+  float radius[8], sin[8], cos[8];
+  for (int i = 0; i < 8; ++i) radius[i] = std::sqrt(-2.0f * polynomial_log(1.0f - x[i]));
   for (int i = 0; i < 8; ++i) {
-    const float radius = std::sqrt(-2.0f * polynomial_log(1.0f - x[i]));
     const SinCos angle = polynomial_sin_cos(static_cast<float>(2 * std::numbers::pi) * x[i + 8]);
-    x[i] = std::fma(radius * angle.cos, std, mean);
-    x[i + 8] = std::fma(radius * angle.sin, std, mean);
+    sin[i] = angle.sin;
+    cos[i] = angle.cos;
   }
+  for (int i = 0; i < 8; ++i) x[i] = std::fma(radius[i] * cos[i], std, mean);
+  for (int i = 0; i < 8; ++i) x[i + 8] = std::fma(radius[i] * sin[i], std, mean);
 }
 
 void box_muller(double* x, double mean, double std) {

@@ -40,7 +40,7 @@ Dims preserved_strides(IntArrayRef sizes, IntArrayRef strides);
 /// Axes of an elementwise loop merged where memory allows, smallest stride last. All operands have the shape `sizes`.
 struct Loop {
   Dims sizes;
-  std::array<Dims, 4> strides;  // one per operand
+  std::array<Dims, 5> strides;  // one per operand
   int operands = 0;
 };
 Loop coalesce(IntArrayRef sizes, std::initializer_list<IntArrayRef> operand_strides);

@@ -181,8 +181,6 @@ class Tensor {
   Tensor toDouble() const { return to(kFloat64); }
   Tensor cpu() const;
   Tensor cuda() const;
-  Tensor pin_memory() const;
-  bool is_pinned() const;
 
   // --- views and layout ---
   Tensor view(IntArrayRef sizes) const;

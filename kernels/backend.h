@@ -48,7 +48,8 @@ class Backend {
   /// y[i] = start + i * step.
   virtual void arange(Tensor& y, double start, double step) = 0;
 
-  // --- pointwise: operands have y's shape (expanded ones have strides of 0); computed in `compute`'s arithmetic type
+  // --- pointwise: operands broadcast to y's shape; computed in `compute`'s arithmetic type; y may be one of the
+  // operands
   virtual void unary(const Unary& f, const Tensor& x, Tensor& y, Dtype compute) = 0;
   /// dx = f.grad(g, x, y); x or y is undefined where the formula does not need it.
   virtual void unary_grad(const Unary& f, const Tensor& g, const Tensor& x, const Tensor& y, Tensor& dx) = 0;
@@ -130,8 +131,15 @@ class Backend {
   // written. `grad_scale` (float, one element, may be undefined): gradients are divided by it first and written back.
   virtual void sgd(const SgdStep& f, TensorList params, TensorList grads, TensorList momenta, const Tensor& grad_scale,
                    const Tensor& found_inf) = 0;
+  /// `skipped` (int64, one element, may be undefined) counts the steps that found_inf prevented, this one too if it
+  /// does; then the bias corrections are those of f.steps - skipped, else f's own. When it is written nobody reads it.
   virtual void adam(const AdamStep& f, TensorList params, TensorList grads, TensorList first, TensorList second,
-                    TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf) = 0;
+                    TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf,
+                    const Tensor& skipped = {}) = 0;
+  /// A scaler's state, `scale` (float, one element) and `counts` (int32: clean_steps, skipped, skipped_in_a_row), after
+  /// a step; written to tensors of their own, as a graph may have saved the old ones.
+  virtual void next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
+                          Tensor& new_scale, Tensor& new_counts) = 0;
   /// x *= factor (a one-element float tensor on the device), rounding once; sets found_inf to 1 if any x is not finite
   /// before.
   virtual void unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) = 0;

@@ -58,6 +58,11 @@ void for_each_run(const Places<Operands>& p, std::int64_t first, std::int64_t la
   if (first >= last) return;
   std::int64_t at[kMaxDims];
   std::int64_t offsets[Operands];
+  if (p.rank == 1) {
+    for (int k = 0; k < Operands; ++k) offsets[k] = first * p.strides[k][0];
+    f(offsets, last - first);
+    return;
+  }
   p.find(first, offsets);
   for (std::int64_t axis = p.rank - 1, position = first; axis >= 0; --axis) {
     at[axis] = position % p.sizes[axis];

@@ -2,7 +2,9 @@
 // clipping, written once per element. State is float (or double beside float64 parameters); loads widen, stores round.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
+#include <cstdint>
 #include <variant>
 
 #include "core/host_device.h"
@@ -30,13 +32,23 @@ struct SgdStep {
 };
 
 /// Adam (Kingma and Ba, 2015); with `decoupled`, AdamW (Loshchilov and Hutter, 2019). bias1 = 1 - beta1^t, bias2
-/// likewise.
+/// likewise, where t counts the steps taken.
 struct AdamStep {
   double lr = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   double bias1 = 1, bias2 = 1;
+  double steps = 1;  // this one included, and those that were skipped: only the device knows how many those are
   bool decoupled = false;
   bool amsgrad = false;
   bool maximize = false;
+
+  /// The step with the bias corrections that belong to `taken` steps. Two powers: once a block, not once an element.
+  HD AdamStep corrected(double taken) const {
+    using std::pow;
+    AdamStep f = *this;
+    f.bias1 = 1 - pow(beta1, taken);
+    f.bias2 = 1 - pow(beta2, taken);
+    return f;
+  }
 
   template <class T>
   HD void operator()(T& p, T g, T& m, T& v, T& v_max) const {
@@ -55,5 +67,35 @@ struct AdamStep {
     p -= T(lr / bias1) * m / (sqrt(second) / T(std::sqrt(bias2)) + T(eps));
   }
 };
+
+/// How the scale of a gradient scaler follows overflows.
+struct ScaleRule {
+  double growth_factor = 2, backoff_factor = 0.5;
+  std::int64_t growth_interval = 2000;
+  float min_scale = FLT_MIN, max_scale = FLT_MAX;
+};
+
+struct ScaleState {
+  float scale = 65536;
+  std::int32_t clean_steps = 0;       // since the scale last changed
+  std::int32_t skipped = 0;           // steps in all
+  std::int32_t skipped_in_a_row = 0;  // up to now
+
+  constexpr bool operator==(const ScaleState&) const = default;
+};
+
+/// The state after a step: an overflow shrinks the scale, growth_interval steps without one let it grow. It never grows
+/// to infinity, nor shrinks to zero, which no later step could repair.
+HD constexpr ScaleState next(const ScaleState& s, bool overflowed, const ScaleRule& rule) {
+  if (overflowed) {
+    const double smaller = s.scale * rule.backoff_factor;
+    const float scale = smaller < rule.min_scale ? rule.min_scale : static_cast<float>(smaller);
+    return {scale, 0, s.skipped + 1, s.skipped_in_a_row + 1};
+  }
+  if (s.clean_steps + 1 < rule.growth_interval) return {s.scale, s.clean_steps + 1, s.skipped, 0};
+  const double larger = s.scale * rule.growth_factor;
+  if (larger > FLT_MAX) return {s.scale, 0, s.skipped, 0};
+  return {larger > rule.max_scale ? rule.max_scale : static_cast<float>(larger), 0, s.skipped, 0};
+}
 
 }  // namespace halftone

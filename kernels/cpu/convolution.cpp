@@ -5,6 +5,7 @@
 
 #include "core/parallel.h"
 #include "kernels/cpu/convert.h"
+#include "kernels/cpu/convolution_narrow.h"
 #include "kernels/cpu/convolution_portable.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/cpu/scratch.h"
@@ -67,6 +68,9 @@ bool for_each_part(std::int64_t batch, std::int64_t parts, F f) {
 
 bool is_empty(const ConvShape& s) { return s.batch == 0 || output_size(s) == 0 || input_size(s) == 0 || weight_size(s) == 0; }
 
+/// The library is slow at bfloat16 with one channel or three: it was made for sixteen.
+bool prefers_narrow(const ConvShape& s, Dtype dtype) { return dtype == kBFloat16 && narrow_channels::serves(s, dtype); }
+
 template <class T>
 void store(const float* from, void* to, std::int64_t n) {
   narrow(from, static_cast<T*>(to), n);
@@ -114,13 +118,14 @@ bool backward_weight_by_library(const ConvShape& s, const ConstConvData& x, cons
 
 void conv_forward(const ConvShape& s, const ConstConvData& x, const ConstConvData& w, const ConstConvData& bias,
                   const ConvData& y) {
-  if (!is_empty(s) && onednn::serves(x.dtype)) {
+  if (!is_empty(s) && onednn::serves(x.dtype) && !prefers_narrow(s, x.dtype)) {
     const bool done = for_each_part(s.batch, plan_parts(s, x.dtype), [&](std::int64_t, Images images) {
       return onednn::conv_forward(shape_of(s, images), view_of(x, images, input_size(s)), w, bias,
                                   view_of(y, images, output_size(s)));
     });
     if (done) return;
   }
+  if (!is_empty(s) && narrow_channels::serves(s, x.dtype)) return narrow_channels::conv_forward(s, x, w, bias, y);
   portable::conv_forward(s, x, w, bias, y);
 }
 
@@ -137,7 +142,9 @@ void conv_backward_data(const ConvShape& s, const ConstConvData& g, const ConstC
 
 void conv_backward_weight(const ConvShape& s, const ConstConvData& x, const ConstConvData& g, const ConvData& dw,
                           const ConvData& dbias) {
-  if (!is_empty(s) && onednn::serves(x.dtype) && backward_weight_by_library(s, x, g, dw, dbias)) return;
+  const bool by_library = !is_empty(s) && onednn::serves(x.dtype) && !prefers_narrow(s, x.dtype);
+  if (by_library && backward_weight_by_library(s, x, g, dw, dbias)) return;
+  if (!is_empty(s) && narrow_channels::serves(s, x.dtype)) return narrow_channels::conv_backward_weight(s, x, g, dw, dbias);
   portable::conv_backward_weight(s, x, g, dw, dbias);
 }
 

@@ -12,9 +12,9 @@ namespace halftone::cpu {
 struct Geometry {
   std::int64_t channels = 0;                          // of the group
   std::int64_t in[3], kernel[3], out[3], stride[3], padding[3], dilation[3];
-  bool channels_last = false;
+  bool channels_last = false;  // the columns' order; of one channel there is none, and the first makes longer runs
 
-  explicit Geometry(const ConvShape& s, bool last) : channels(s.in_channels / s.groups), channels_last(last) {
+  explicit Geometry(const ConvShape& s, bool last) : channels(s.in_channels / s.groups), channels_last(last && channels > 1) {
     for (int i = 0; i < 3; ++i) {
       const int from = i - (3 - s.rank);
       const bool used = from >= 0;
@@ -43,21 +43,37 @@ template <class F>
 void for_each_run(const Geometry& g, std::int64_t begin, std::int64_t end, F f) {
   for (std::int64_t tap = 0; tap < g.taps(); ++tap) {
     const std::int64_t kx = tap % g.kernel[2], ky = tap / g.kernel[2] % g.kernel[1], kz = tap / g.kernel[2] / g.kernel[1];
+    const std::int64_t left = kx * g.dilation[2] - g.padding[2], step = g.stride[2];
+    const std::int64_t inside = std::clamp<std::int64_t>((step - 1 - left) / step, 0, g.out[2]);  // first output of a row that is
+    const std::int64_t beyond = g.in[2] > left ? std::clamp((g.in[2] - left + step - 1) / step, inside, g.out[2]) : inside;
+    std::int64_t ox = begin % g.out[2], oy = begin / g.out[2] % g.out[1], oz = begin / g.out[2] / g.out[1];
     for (std::int64_t p = begin; p < end;) {
-      const std::int64_t ox = p % g.out[2], oy = p / g.out[2] % g.out[1], oz = p / g.out[2] / g.out[1];
       const std::int64_t count = std::min(end - p, g.out[2] - ox);
       const std::int64_t z = oz * g.stride[0] - g.padding[0] + kz * g.dilation[0];
       const std::int64_t y = oy * g.stride[1] - g.padding[1] + ky * g.dilation[1];
-      const std::int64_t x = ox * g.stride[2] - g.padding[2] + kx * g.dilation[2];
-      Run run{p - begin, count, 0, 0, (z * g.in[1] + y) * g.in[2] + x, g.stride[2]};
+      Run run{p - begin, count, 0, 0, (z * g.in[1] + y) * g.in[2] + ox * step + left, step};
       if (z >= 0 && z < g.in[0] && y >= 0 && y < g.in[1]) {
-        run.first = std::min(count, x < 0 ? (-x + run.step - 1) / run.step : 0);
-        run.last = std::max(run.first, std::min(count, x < g.in[2] ? (g.in[2] - x + run.step - 1) / run.step : 0));
+        run.first = std::clamp<std::int64_t>(inside - ox, 0, count);
+        run.last = std::clamp(beyond - ox, run.first, count);
       }
       f(tap, run);
       p += count;
+      ox = 0;
+      if (++oy == g.out[1]) {
+        oy = 0;
+        ++oz;
+      }
     }
   }
+}
+
+/// to[i] = from[i * step].
+template <class C>
+void copy_strided(const C* from, std::int64_t step, std::int64_t n, C* to) {
+  if (step == 1)
+    std::copy_n(from, n, to);
+  else
+    for (std::int64_t i = 0; i < n; ++i) to[i] = from[i * step];
 }
 
 /// columns = the windows of the outputs [begin, end). The image holds the group's channels densely, in its own order; with
@@ -79,9 +95,9 @@ void gather_columns(const Geometry& g, const C* image, std::int64_t begin, std::
     for (std::int64_t c = 0; c < channels; ++c) {
       C* to = columns + (c * taps + tap) * n + r.at;
       const C* from = image + c * pixels + r.pixel;
-      std::fill(to, to + r.first, C{0});
-      for (std::int64_t i = r.first; i < r.last; ++i) to[i] = from[i * r.step];
-      std::fill(to + r.last, to + r.count, C{0});
+      for (std::int64_t i = 0; i < r.first; ++i) to[i] = C{0};
+      copy_strided(from + r.first * r.step, r.step, r.last - r.first, to + r.first);
+      for (std::int64_t i = r.last; i < r.count; ++i) to[i] = C{0};
     }
   });
 }

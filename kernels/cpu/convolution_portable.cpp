@@ -4,8 +4,8 @@
 #include <type_traits>
 
 #include "core/parallel.h"
-#include "kernels/cpu/convert.h"
 #include "kernels/cpu/convolution_columns.h"
+#include "kernels/cpu/convolution_slices.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/scratch.h"
 
@@ -13,21 +13,19 @@ namespace halftone::cpu::portable {
 
 namespace {
 
-struct Range {
-  std::int64_t first, last;
-};
-
 /// What the three primitives have in common. T is the dtype in memory, C what is computed in.
 template <class T>
 struct Conv {
   using C = Compute<T>;
 
   const ConvShape& shape;
+  bool x_last;
   Geometry geometry;  // the columns' order follows x
   std::int64_t outs;  // output channels of a group
   std::int64_t block;  // outputs whose columns are made at once
 
-  Conv(const ConvShape& s, bool x_channels_last) : shape(s), geometry(s, x_channels_last), outs(s.out_channels / s.groups) {
+  Conv(const ConvShape& s, bool x_channels_last)
+      : shape(s), x_last(x_channels_last), geometry(s, x_channels_last), outs(s.out_channels / s.groups) {
     constexpr std::int64_t kCacheBytes = 256 * 1024;  // half of a small second-level cache
     const std::int64_t bytes = std::max<std::int64_t>(geometry.column(), 1) * static_cast<std::int64_t>(sizeof(C));
     block = std::clamp<std::int64_t>(kCacheBytes / bytes / 16 * 16, 16, std::max<std::int64_t>(geometry.positions(), 16));
@@ -37,53 +35,9 @@ struct Conv {
 };
 
 template <class T>
-void load(const T* from, Compute<T>* to, std::int64_t n) {
-  if constexpr (is_half_type<T>)
-    widen(from, to, n);
-  else
-    std::copy_n(from, n, to);
-}
-
-template <class T>
-void store(const Compute<T>* from, T* to, std::int64_t n) {
-  if constexpr (is_half_type<T>)
-    narrow(from, to, n);
-  else
-    std::copy_n(from, n, to);
-}
-
-/// A group's channels of one image at the positions [p.first, p.last), as they lie in a tensor with `all` channels.
-struct Slice {
-  std::int64_t image, group, channels, all, positions;
-  Range p;
-  bool channels_last;
-
-  std::int64_t count() const { return p.last - p.first; }
-  /// Calls f(offset in the tensor, offset in a dense copy, length) for each contiguous piece.
-  template <class F>
-  void for_each_piece(F f) const {
-    if (channels_last) {
-      for (std::int64_t i = p.first; i < p.last; ++i)
-        f((image * positions + i) * all + group * channels, (i - p.first) * channels, channels);
-    } else {
-      for (std::int64_t c = 0; c < channels; ++c)
-        f((image * all + group * channels + c) * positions + p.first, c * count(), count());
-    }
-  }
-};
-
-template <class T>
-Compute<T>* load_slice(const ConstConvData& from, const Slice& s, ScratchUse use) {
-  auto* to = scratch<Compute<T>>(use, s.channels * s.count());
-  const T* data = static_cast<const T*>(from.data);
-  s.for_each_piece([&](std::int64_t at, std::int64_t dense, std::int64_t n) { load(data + at, to + dense, n); });
-  return to;
-}
-
-template <class T>
 Slice input_slice(const Conv<T>& conv, std::int64_t image, std::int64_t group) {
   const Geometry& g = conv.geometry;
-  return {image, group, g.channels, conv.shape.in_channels, g.pixels(), {0, g.pixels()}, g.channels_last};
+  return {image, group, g.channels, conv.shape.in_channels, g.pixels(), {0, g.pixels()}, conv.x_last};
 }
 
 template <class T>
@@ -105,11 +59,12 @@ const Compute<T>* load_weight(const Conv<T>& conv, const ConstConvData& w) {
   const Geometry& g = conv.geometry;
   const T* data = static_cast<const T*>(w.data);
   const std::int64_t n = conv.shape.out_channels * g.column();
-  if (w.channels_last == g.channels_last) {
+  const bool same_order = w.channels_last == g.channels_last || g.channels == 1;
+  if (same_order) {
     if constexpr (std::is_same_v<T, Compute<T>>) return data;
   }
   auto* to = scratch<Compute<T>>(ScratchUse::wide_weight, n);
-  if (w.channels_last == g.channels_last) {
+  if (same_order) {
     load(data, to, n);
     return to;
   }
@@ -194,7 +149,7 @@ void forward(const ConvShape& shape, const ConstConvData& x, const ConstConvData
       const Slice s = output_slice(conv, image, group, conv.positions(b), y.channels_last);
       const void* columns = columns_of(conv, wide, s.p);
       C* result = scratch<C>(ScratchUse::wide_output, conv.outs * conv.block);
-      multiply<C>(by_position(columns, s.count(), column, x.channels_last),
+      multiply<C>(by_position(columns, s.count(), column, conv.geometry.channels_last),
                   weight_matrix(weight + group * conv.outs * column, conv.outs, column).transposed(),
                   by_position<void*>(result, s.count(), conv.outs, y.channels_last));
       if (wide_bias != nullptr) add_bias(result, s, wide_bias);
@@ -220,7 +175,7 @@ void backward_data(const ConvShape& shape, const ConstConvData& g, const ConstCo
       C* columns = scratch<C>(ScratchUse::columns, column * conv.block);
       multiply<C>(by_position(grad, s.count(), conv.outs, g.channels_last),
                   weight_matrix(weight + group * conv.outs * column, conv.outs, column),
-                  by_position<void*>(columns, s.count(), column, dx.channels_last));
+                  by_position<void*>(columns, s.count(), column, conv.geometry.channels_last));
       scatter_columns(conv.geometry, columns, s.p.first, s.p.last, wide);
     }
     T* data = static_cast<T*>(dx.data);
@@ -247,7 +202,7 @@ void add_share(const Conv<T>& conv, const ConstConvData& x, const ConstConvData&
       const void* columns = columns_of(conv, wide, s.p);
       C* to = sum + group * conv.outs * column;
       multiply<C>(by_position<const void*>(grad, s.count(), conv.outs, g.channels_last).transposed(),
-                  by_position(columns, s.count(), column, x.channels_last), {to, conv.outs, column, column, 1}, true);
+                  by_position(columns, s.count(), column, conv.geometry.channels_last), {to, conv.outs, column, column, 1}, true);
       if (!with_bias) continue;
       for (std::int64_t i = 0; i < conv.outs * s.count(); ++i)
         bias_sum[group * conv.outs + (g.channels_last ? i % conv.outs : i / s.count())] += grad[i];

@@ -56,7 +56,9 @@ class CpuBackend final : public Backend {
   void sgd(const SgdStep& f, TensorList params, TensorList grads, TensorList momenta, const Tensor& grad_scale,
            const Tensor& found_inf) override;
   void adam(const AdamStep& f, TensorList params, TensorList grads, TensorList first, TensorList second,
-            TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf) override;
+            TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf, const Tensor& skipped) override;
+  void next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
+                  Tensor& new_scale, Tensor& new_counts) override;
   void unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) override;
   void list_norm(TensorList tensors, double p, Tensor& y) override;
   void list_scale(TensorList tensors, const Tensor& factor) override;

@@ -21,7 +21,7 @@ constexpr ListLimits kShares{.piece_elements = 1 << 15, .batch_elements = 1 << 1
 
 /// Calls f(batch, piece) for every piece, batches on several threads at once.
 template <class F>
-std::size_t for_each_piece(TensorList tensors, F f) {
+void for_each_piece(TensorList tensors, F f) {
   std::vector<std::int64_t> sizes(tensors.size());
   for (std::size_t i = 0; i < sizes.size(); ++i) sizes[i] = tensors[i].numel();
   const ListPlan plan = plan_list(sizes, kShares);
@@ -33,7 +33,6 @@ std::size_t for_each_piece(TensorList tensors, F f) {
         f(static_cast<std::size_t>(b), plan.pieces[static_cast<std::size_t>(batch.first_piece + i)]);
     }
   });
-  return plan.batches.size();
 }
 
 /// Calls f(first, count) for blocks that cover the piece.
@@ -143,9 +142,15 @@ void CpuBackend::sgd(const SgdStep& f, TensorList params, TensorList grads, Tens
   });
 }
 
-void CpuBackend::adam(const AdamStep& f, TensorList params, TensorList grads, TensorList first, TensorList second,
-                      TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf) {
-  if (is_set(found_inf)) return;
+void CpuBackend::adam(const AdamStep& step, TensorList params, TensorList grads, TensorList first, TensorList second,
+                      TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf,
+                      const Tensor& skipped) {
+  std::int64_t* const skips = skipped.defined() ? skipped.data_ptr<std::int64_t>() : nullptr;
+  if (is_set(found_inf)) {
+    if (skips) ++*skips;
+    return;
+  }
+  const AdamStep f = skips ? step.corrected(step.steps - static_cast<double>(*skips)) : step;
   const float factor = inverse(grad_scale);
   for_each_piece(params, [&](std::size_t, const ListPiece& piece) {
     const Tensor &param = *at(params, piece), &grad = *at(grads, piece);
@@ -166,6 +171,15 @@ void CpuBackend::adam(const AdamStep& f, TensorList params, TensorList grads, Te
       });
     });
   });
+}
+
+void CpuBackend::next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
+                            Tensor& new_scale, Tensor& new_counts) {
+  const std::int32_t* const c = counts.data_ptr<std::int32_t>();
+  const ScaleState state = next({read_float(scale), c[0], c[1], c[2]}, is_set(found_inf), rule);
+  *new_scale.data_ptr<float>() = state.scale;
+  const std::int32_t fields[] = {state.clean_steps, state.skipped, state.skipped_in_a_row};
+  std::copy_n(fields, 3, new_counts.data_ptr<std::int32_t>());
 }
 
 namespace {

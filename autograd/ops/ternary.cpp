@@ -1,0 +1,163 @@
+// Ops of three operands: one kernel forward; backward is composed of ops, so it is differentiable.
+#include "autograd/ops.h"
+#include "autograd/ops/pointwise.h"
+#include "kernels/backend.h"
+
+namespace halftone {
+namespace {
+
+// The kernel over three broadcast operands.
+Tensor run(const Ternary& f, const Tensor& a, const Tensor& b, const Tensor& c, Dtype dtype, std::string_view name) {
+  const Dims sizes = broadcast_shapes(name, broadcast_shapes(name, a.sizes(), b.sizes()), c.sizes());
+  const Tensor& like = b.sizes().equals(sizes) ? b : a;
+  const TensorOptions options = TensorOptions(dtype).device(a.device());
+  Tensor out = like.sizes().equals(sizes) ? empty_like(like, options) : empty(sizes, options);
+  backend(out).ternary(f, a, b, c, out, dtype);
+  return out;
+}
+
+struct WhereRule {
+  Dtype dtype;
+  Saved condition;
+  auto saved() { return std::tie(condition); }
+  Tensor forward(const Tensor& c, const Tensor& a, const Tensor& b) {
+    condition = c;
+    return run(fn::Where{}, c, a, b, dtype, "where");
+  }
+  std::array<Tensor, 3> backward(const Tensor& g, Wants want) const {
+    const Tensor zero = zeros({}, g.options());
+    return {Tensor{}, want[1] ? where(*condition, g, zero) : Tensor{}, want[2] ? where(*condition, zero, g) : Tensor{}};
+  }
+};
+
+struct LerpRule {
+  Dtype dtype;
+  Saved start, end, weight;
+  auto saved() { return std::tie(start, end, weight); }
+  Tensor forward(const Tensor& a, const Tensor& b, const Tensor& w) {
+    start = a, end = b, weight = w;
+    return run(fn::Lerp{}, a, b, w, dtype, "lerp");
+  }
+  std::array<Tensor, 3> backward(const Tensor& g, Wants want) const {
+    return {want[0] ? g * (1 - *weight) : Tensor{}, want[1] ? g * *weight : Tensor{},
+            want[2] ? g * (*end - *start) : Tensor{}};
+  }
+};
+
+struct AddcmulRule {
+  Dtype dtype;
+  fn::AddProduct f;
+  Saved a, b;
+  auto saved() { return std::tie(a, b); }
+  Tensor forward(const Tensor& x, const Tensor& p, const Tensor& q) {
+    a = p, b = q;
+    return run(f, x, p, q, dtype, "addcmul");
+  }
+  std::array<Tensor, 3> backward(const Tensor& g, Wants want) const {
+    return {g, want[1] ? g * *b * f.value.real : Tensor{}, want[2] ? g * *a * f.value.real : Tensor{}};
+  }
+};
+
+struct AddcdivRule {
+  Dtype dtype;
+  fn::AddQuotient f;
+  Saved a, b;
+  auto saved() { return std::tie(a, b); }
+  Tensor forward(const Tensor& x, const Tensor& p, const Tensor& q) {
+    a = p, b = q;
+    return run(f, x, p, q, dtype, "addcdiv");
+  }
+  std::array<Tensor, 3> backward(const Tensor& g, Wants want) const {
+    return {g, want[1] ? g / *b * f.value.real : Tensor{}, want[2] ? -g * *a / (*b * *b) * f.value.real : Tensor{}};
+  }
+};
+
+Dtype common(const Tensor& a, const Tensor& b, const Tensor& c) {
+  const Dtype ab = result_type(a, b);
+  return promote_types(ab, result_type(a, c));
+}
+
+// The common dtype is that of the inputs as they run: autocast may have cast them.
+template <class Rule>
+Tensor apply_common(const OpInfo& info, Rule rule, std::array<Tensor, 3> inputs) {
+  Observation observation(info, inputs);
+  if (context.filter) (*context.filter)(info, inputs);
+  rule.dtype = common(inputs[0], inputs[1], inputs[2]);
+  if (!is_floating_point(rule.dtype) && std::is_same_v<Rule, AddcdivRule>) rule.dtype = get_default_dtype();
+  Tensor out = rule.forward(inputs[0], inputs[1], inputs[2]);
+  observation.done(inputs, out);
+  if (context.record && any_needs_grad(inputs)) record(info, std::move(rule), inputs, out);
+  return out;
+}
+
+// A number as a 0-dim tensor that does not widen `like`.
+Tensor number_beside(const Scalar& value, const Tensor& like) {
+  return full({}, value, TensorOptions(result_type(like, value)).device(like.device()));
+}
+
+}  // namespace
+
+Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
+  check<TypeError>(condition.dtype() == kBool, "where: expected condition to be a boolean tensor, but got ",
+                   describe(condition));
+  return apply(op("where"), WhereRule{result_type(a, b), {}}, std::array{condition, a, b});
+}
+Tensor where(const Tensor& condition, const Tensor& a, const Scalar& b) {
+  return where(condition, a, number_beside(b, a));
+}
+Tensor where(const Tensor& condition, const Scalar& a, const Tensor& b) {
+  return where(condition, number_beside(a, b), b);
+}
+
+Tensor masked_fill(const Tensor& x, const Tensor& mask, const Scalar& value) {
+  check<TypeError>(mask.dtype() == kBool, "masked_fill: expected a boolean mask, but got ", describe(mask));
+  const Tensor filler = full({}, value, x.options());
+  return apply(op("masked_fill"), WhereRule{x.dtype(), {}}, std::array{mask, filler, x});
+}
+
+Tensor lerp(const Tensor& a, const Tensor& end, const Tensor& weight) {
+  check(a.dtype() == end.dtype() && a.is_floating_point(), "lerp: expected both tensors in one floating dtype, got ",
+        describe(a), " and ", describe(end));
+  return apply_common(op("lerp"), LerpRule{}, {a, end, weight});
+}
+Tensor lerp(const Tensor& a, const Tensor& end, const Scalar& weight) { return lerp(a, end, number_beside(weight, a)); }
+
+Tensor addcmul(const Tensor& x, const Tensor& a, const Tensor& b, const Scalar& value) {
+  AddcmulRule rule{};
+  rule.f.value = value;
+  return apply_common(op("addcmul"), std::move(rule), {x, a, b});
+}
+Tensor addcdiv(const Tensor& x, const Tensor& a, const Tensor& b, const Scalar& value) {
+  AddcdivRule rule{};
+  rule.f.value = value;
+  return apply_common(op("addcdiv"), std::move(rule), {x, a, b});
+}
+
+const Tensor& Tensor::masked_fill_(const Tensor& mask, const Scalar& value) const {
+  check<TypeError>(mask.dtype() == kBool, "masked_fill_: expected a boolean mask, but got ", describe(mask));
+  return write_in_place(
+      op("masked_fill"), *this, std::array{mask},
+      [&](const Tensor& old) { return halftone::masked_fill(old, mask, value); },
+      [&](Tensor to) { backend(to).ternary(fn::Where{}, mask, full({}, value, to.options()), to, to, to.dtype()); });
+}
+const Tensor& Tensor::addcmul_(const Tensor& a, const Tensor& b, const Scalar& value) const {
+  fn::AddProduct f;
+  f.value = value;
+  return write_in_place(
+      op("addcmul"), *this, std::array{a, b}, [&](const Tensor& old) { return halftone::addcmul(old, a, b, value); },
+      [&](Tensor to) { backend(to).ternary(f, to, a, b, to, to.dtype()); });
+}
+const Tensor& Tensor::addcdiv_(const Tensor& a, const Tensor& b, const Scalar& value) const {
+  fn::AddQuotient f;
+  f.value = value;
+  return write_in_place(
+      op("addcdiv"), *this, std::array{a, b}, [&](const Tensor& old) { return halftone::addcdiv(old, a, b, value); },
+      [&](Tensor to) { backend(to).ternary(f, to, a, b, to, to.dtype()); });
+}
+const Tensor& Tensor::lerp_(const Tensor& end, const Scalar& weight) const {
+  return write_in_place(
+      op("lerp"), *this, std::array{end}, [&](const Tensor& old) { return halftone::lerp(old, end, weight); },
+      [&](Tensor to) { backend(to).ternary(fn::Lerp{}, to, end, full({}, weight, to.options()), to, to.dtype()); });
+}
+
+}  // namespace halftone

@@ -1,0 +1,161 @@
+#include "data/samplers.h"
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+
+#include "autograd/ops.h"
+
+namespace halftone::data::samplers {
+
+namespace {
+
+Tensor number(std::size_t value) { return full({}, static_cast<std::int64_t>(value), kInt64); }
+
+const Tensor& find(const SamplerState& state, const std::string& key) {
+  const auto found = std::ranges::find(state, key, &SamplerState::value_type::first);
+  check(found != state.end(), "sampler: the state has no entry '", key, "'");
+  return found->second;
+}
+
+std::size_t read_number(const SamplerState& state, const std::string& key) {
+  return static_cast<std::size_t>(find(state, key).item<std::int64_t>());
+}
+
+}  // namespace
+
+void SequentialSampler::reset(std::optional<std::size_t> new_size) {
+  size_ = new_size.value_or(size_);
+  index_ = 0;
+}
+
+std::optional<std::vector<std::size_t>> SequentialSampler::next(std::size_t batch_size) {
+  const std::size_t left = size_ - index_;
+  if (left == 0) return std::nullopt;
+  std::vector<std::size_t> indices(std::min(batch_size, left));
+  std::iota(indices.begin(), indices.end(), index_);
+  index_ += indices.size();
+  return indices;
+}
+
+SamplerState SequentialSampler::state() const { return {{"index", number(index_)}}; }
+
+void SequentialSampler::set_state(const SamplerState& state) {
+  const std::size_t index = read_number(state, "index");
+  check<ValueError>(index <= size_, "SequentialSampler: place ", index, " of the state is beyond ", size_, " examples");
+  index_ = index;
+}
+
+RandomSampler::RandomSampler(std::int64_t size, Dtype index_dtype) : indices_(randperm(size, index_dtype)) {}
+
+void RandomSampler::reset(std::optional<std::size_t> new_size) {
+  const std::int64_t size = new_size ? static_cast<std::int64_t>(*new_size) : indices_.numel();
+  indices_ = randperm(size, indices_.dtype());
+  index_ = 0;
+}
+
+std::optional<std::vector<std::size_t>> RandomSampler::next(std::size_t batch_size) {
+  const std::int64_t left = indices_.numel() - index_;
+  if (left == 0) return std::nullopt;
+  const std::int64_t count = std::min(static_cast<std::int64_t>(batch_size), left);
+  const Tensor part = indices_.narrow(0, index_, count).to(kInt64);
+  index_ += count;
+  const std::int64_t* const first = part.const_data_ptr<std::int64_t>();
+  return std::vector<std::size_t>(first, first + count);
+}
+
+SamplerState RandomSampler::state() const {
+  return {{"index", number(static_cast<std::size_t>(index_))}, {"indices", indices_}};
+}
+
+void RandomSampler::set_state(const SamplerState& state) {
+  const Tensor indices = find(state, "indices").clone();
+  const auto index = static_cast<std::int64_t>(read_number(state, "index"));
+  check<ValueError>(indices.dim() == 1 && index >= 0 && index <= indices.numel(), "RandomSampler: place ", index,
+                    " of the state is not within ", indices.sizes(), " indices");
+  indices_ = indices;
+  index_ = index;
+}
+
+void StreamSampler::reset(std::optional<std::size_t> new_size) {
+  epoch_size_ = new_size.value_or(epoch_size_);
+  given_ = 0;
+}
+
+std::optional<std::size_t> StreamSampler::next(std::size_t batch_size) {
+  if (given_ == epoch_size_) return std::nullopt;
+  const std::size_t count = std::min(batch_size, epoch_size_ - given_);
+  given_ += count;
+  return count;
+}
+
+SamplerState StreamSampler::state() const { return {{"examples_retrieved_so_far", number(given_)}}; }
+
+void StreamSampler::set_state(const SamplerState& state) {
+  given_ = std::min(read_number(state, "examples_retrieved_so_far"), epoch_size_);
+}
+
+DistributedSampler::DistributedSampler(std::size_t size, std::size_t replicas, std::size_t rank, bool allow_duplicates)
+    : size_(size), replicas_(replicas), rank_(rank), allow_duplicates_(allow_duplicates) {
+  check<ValueError>(replicas > 0 && rank < replicas, "distributed sampler: rank ", rank, " is not one of ", replicas,
+                    " replicas");
+}
+
+std::optional<std::vector<std::size_t>> DistributedSampler::next(std::size_t batch_size) {
+  if (index_ == indices_.size()) return std::nullopt;
+  const auto first = indices_.begin() + static_cast<std::ptrdiff_t>(index_);
+  const std::size_t count = std::min(batch_size, indices_.size() - index_);
+  index_ += count;
+  return std::vector<std::size_t>(first, first + static_cast<std::ptrdiff_t>(count));
+}
+
+std::size_t DistributedSampler::local_count() const {
+  if (allow_duplicates_) return (size_ + replicas_ - 1) / replicas_;
+  return size_ / replicas_ + (rank_ < size_ % replicas_ ? 1 : 0);
+}
+
+void DistributedSampler::take_share(const std::vector<std::size_t>& order) {
+  const std::size_t count = local_count();
+  const std::size_t others = size_ % replicas_;  // ranks below have one more when there are no duplicates
+  const std::size_t first = allow_duplicates_ ? rank_ * count : rank_ * (size_ / replicas_) + std::min(rank_, others);
+  indices_.resize(size_ == 0 ? 0 : count);
+  for (std::size_t i = 0; i < indices_.size(); ++i) indices_[i] = order[(first + i) % size_];
+  index_ = 0;
+}
+
+SamplerState DistributedSampler::state() const { return {{"sample_index", number(index_)}, {"epoch", number(epoch_)}}; }
+
+void DistributedSampler::set_state(const SamplerState& state) {
+  set_epoch(read_number(state, "epoch"));
+  reset(size_);
+  index_ = std::min(read_number(state, "sample_index"), indices_.size());
+}
+
+DistributedRandomSampler::DistributedRandomSampler(std::size_t size, std::size_t replicas, std::size_t rank,
+                                                   bool allow_duplicates)
+    : DistributedSampler(size, replicas, rank, allow_duplicates) {
+  DistributedRandomSampler::reset(size_);
+}
+
+void DistributedRandomSampler::reset(std::optional<std::size_t> new_size) {
+  size_ = new_size.value_or(size_);
+  std::vector<std::size_t> order(size_);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::shuffle(order.begin(), order.end(), std::mt19937(static_cast<std::mt19937::result_type>(epoch_)));
+  take_share(order);
+}
+
+DistributedSequentialSampler::DistributedSequentialSampler(std::size_t size, std::size_t replicas, std::size_t rank,
+                                                           bool allow_duplicates)
+    : DistributedSampler(size, replicas, rank, allow_duplicates) {
+  DistributedSequentialSampler::reset(size_);
+}
+
+void DistributedSequentialSampler::reset(std::optional<std::size_t> new_size) {
+  size_ = new_size.value_or(size_);
+  std::vector<std::size_t> order(size_);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  take_share(order);
+}
+
+}  // namespace halftone::data::samplers
