@@ -146,7 +146,7 @@ class RuleNode final : public Node {
  public:
   RuleNode(const OpInfo& info, Rule&& rule, Edges&& edges, const Tensor& out)
       : Node(info), rule_(std::move(rule)), edges_(std::move(edges)), target_(out) {
-    if constexpr (requires { Rule::overload; }) overload_ = Rule::overload;
+    if constexpr (requires { rule_.overload; }) overload_ = rule_.overload;
   }
   ~RuleNode() override {
     for_each_saved(rule_, [](Saved& s) { bury(s.take()); });

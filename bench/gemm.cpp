@@ -1,5 +1,6 @@
-// Rates of matrix products and convolutions in GFLOP/s: halftone with one thread and with two, oneDNN called directly, and the
-// portable path. Shapes: cubes, the layers of an MLP for MNIST at batch 64, and convolutions of MNIST and CIFAR nets.
+// Rates of matrix products and convolutions in GFLOP/s: halftone with one thread and with two, oneDNN called directly,
+// and the portable path. Shapes: cubes, the layers of an MLP for MNIST at batch 64, and convolutions of MNIST and CIFAR
+// nets.
 //   gemm --benchmark_filter='product/bfloat16' --benchmark_format=json
 #include <benchmark/benchmark.h>
 
@@ -48,8 +49,7 @@ void measure(benchmark::State& state, By by, double operations, F f) {
     benchmark::ClobberMemory();
   }
   set_num_threads(before);
-  state.counters["GFLOP/s"] =
-      benchmark::Counter(operations * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GFLOP/s"] = benchmark::Counter(operations * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
 }
 
 struct Product {
@@ -116,14 +116,19 @@ void convolution(benchmark::State& state, By by, Dtype dtype, Conv c, Pass pass,
   auto y = numbers(s.batch * s.out_channels * outputs, dtype), sums = numbers(weights, kFloat32);
   const double operations = 2.0 * static_cast<double>(s.batch * outputs) * static_cast<double>(weights);
   const auto by_library = [&] {
-    if (pass == Pass::forward) onednn::conv_forward(s, {x.data(), dtype, last}, {w.data(), dtype, last}, {}, {y.data(), dtype, last});
-    if (pass == Pass::data) onednn::conv_backward_data(s, {y.data(), dtype, last}, {w.data(), dtype, last}, {x.data(), dtype, last});
+    if (pass == Pass::forward)
+      onednn::conv_forward(s, {x.data(), dtype, last}, {w.data(), dtype, last}, {}, {y.data(), dtype, last});
+    if (pass == Pass::data)
+      onednn::conv_backward_data(s, {y.data(), dtype, last}, {w.data(), dtype, last}, {x.data(), dtype, last});
     if (pass == Pass::weight)
-      onednn::conv_backward_weight(s, {x.data(), dtype, last}, {y.data(), dtype, last}, {sums.data(), kFloat32, last}, {});
+      onednn::conv_backward_weight(s, {x.data(), dtype, last}, {y.data(), dtype, last}, {sums.data(), kFloat32, last},
+                                   {});
   };
   const auto by_us = [&] {
-    if (pass == Pass::forward) conv_forward(s, {x.data(), dtype, last}, {w.data(), dtype, last}, {}, {y.data(), dtype, last});
-    if (pass == Pass::data) conv_backward_data(s, {y.data(), dtype, last}, {w.data(), dtype, last}, {x.data(), dtype, last});
+    if (pass == Pass::forward)
+      conv_forward(s, {x.data(), dtype, last}, {w.data(), dtype, last}, {}, {y.data(), dtype, last});
+    if (pass == Pass::data)
+      conv_backward_data(s, {y.data(), dtype, last}, {w.data(), dtype, last}, {x.data(), dtype, last});
     if (pass == Pass::weight)
       conv_backward_weight(s, {x.data(), dtype, last}, {y.data(), dtype, last}, {w.data(), dtype, last}, {});
   };
@@ -137,9 +142,9 @@ std::vector<Product> products() {
   std::vector<Product> all;
   for (const std::int64_t n : {32, 64, 128, 256, 512, 1024}) all.push_back({n, n, n, false, false});
   for (const auto& [in, out] : {std::pair<std::int64_t, std::int64_t>{784, 128}, {128, 10}}) {
-    all.push_back({64, in, out, false, true});  // forward: x w'
+    all.push_back({64, in, out, false, true});   // forward: x w'
     all.push_back({64, out, in, false, false});  // gradient of x: g w
-    all.push_back({out, 64, in, true, false});  // gradient of w: g' x
+    all.push_back({out, 64, in, true, false});   // gradient of w: g' x
   }
   return all;
 }
@@ -162,8 +167,8 @@ void add_convolutions() {
       for (const Conv& c : kConvs)
         for (const Pass pass : {Pass::forward, Pass::data, Pass::weight})
           for (const By by : kAll) {
-            const std::string label = str("convolution/", last ? "channels_last/" : "channels_first/", dtype, '/', c.name, '/',
-                                          kPasses[static_cast<int>(pass)], '/', name_of(by));
+            const std::string label = str("convolution/", last ? "channels_last/" : "channels_first/", dtype, '/',
+                                          c.name, '/', kPasses[static_cast<int>(pass)], '/', name_of(by));
             benchmark::RegisterBenchmark(label.c_str(), convolution, by, dtype, c, pass, last)->UseRealTime();
           }
 }

@@ -1,6 +1,6 @@
-// Philox4x32-10, a counter-based generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four random
-// words are a pure function of a key and a counter. The n-th element of a tensor draws from counter n, so the result does not
-// depend on the number of threads, nor on the kind of device.
+// Philox4x32-10, a counter-based generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four
+// random words are a pure function of a key and a counter. The n-th element of a tensor draws from counter n, so the
+// result does not depend on the number of threads, nor on the kind of device.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ HD constexpr PhiloxWords philox_round(PhiloxWords c, std::uint32_t key0, std::ui
 
 }  // namespace detail
 
-/// The words of a counter under a key. `stream` is the counter's upper half: draws of one key that must not overlap, such as
-/// those of two calls, take different streams.
+/// The words of a counter under a key. `stream` is the counter's upper half: draws of one key that must not overlap,
+/// such as those of two calls, take different streams.
 HD constexpr PhiloxWords philox(std::uint64_t key, std::uint64_t counter, std::uint64_t stream = 0) {
   PhiloxWords c{{static_cast<std::uint32_t>(counter), static_cast<std::uint32_t>(counter >> 32),
                  static_cast<std::uint32_t>(stream), static_cast<std::uint32_t>(stream >> 32)}};

@@ -1,5 +1,5 @@
-// libtorch's form. Each matrix is measured first: its columns are as wide as its largest value needs, in plain, fixed or
-// scientific notation, with a common factor printed above when all values are large or small alike.
+// libtorch's form. Each matrix is measured first: its columns are as wide as its largest value needs, in plain, fixed
+// or scientific notation, with a common factor printed above when all values are large or small alike.
 #include "core/print.h"
 
 #include <cmath>

@@ -33,7 +33,8 @@ std::string shortest(double value) {
   const double magnitude = std::abs(value);
   const bool plain = magnitude == 0 || (1e-4 <= magnitude && magnitude < 1e16);
   char text[64];
-  const auto end = std::to_chars(text, text + sizeof(text), value, plain ? std::chars_format::fixed : std::chars_format::scientific);
+  const auto end =
+      std::to_chars(text, text + sizeof(text), value, plain ? std::chars_format::fixed : std::chars_format::scientific);
   return std::string(text, end.ptr);
 }
 

@@ -1,5 +1,5 @@
-// What the printers read: a rectangle of elements in host memory, whatever the tensor's dtype, strides and device. Printing
-// uses no kernels, so that it works while they are being debugged.
+// What the printers read: a rectangle of elements in host memory, whatever the tensor's dtype, strides and device.
+// Printing uses no kernels, so that it works while they are being debugged.
 #pragma once
 
 #include <vector>

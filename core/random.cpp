@@ -65,8 +65,8 @@ double Generator::normal() {
 
 namespace {
 
-/// The bytes of torch.get_rng_state(). `left` is one more than the words that are left; 1 also stands for a stream that has
-/// just been seeded, where `next` is 0.
+/// The bytes of torch.get_rng_state(). `left` is one more than the words that are left; 1 also stands for a stream that
+/// has just been seeded, where `next` is 0.
 struct State {
   std::uint64_t seed = 0;
   std::int32_t left = 1;

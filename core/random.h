@@ -1,5 +1,5 @@
-// Random numbers: a Mersenne twister that gives the same numbers as PyTorch's for the same seed, and the functions that fill
-// host tensors from it.
+// Random numbers: a Mersenne twister that gives the same numbers as PyTorch's for the same seed, and the functions that
+// fill host tensors from it.
 #pragma once
 
 #include <array>
@@ -13,8 +13,9 @@ namespace halftone {
 
 /// MT19937 with PyTorch's seeding and state.
 ///
-/// The fill functions below hold the generator's mutex from the first number to the last, so that a tensor filled by one
-/// thread is a run of the stream. Who calls random() or random64() on a generator that other threads use holds mutex() too.
+/// The fill functions below hold the generator's mutex from the first number to the last, so that a tensor filled by
+/// one thread is a run of the stream. Who calls random() or random64() on a generator that other threads use holds
+/// mutex() too.
 class Generator {
  public:
   static constexpr std::uint64_t kDefaultSeed = 67280421310721;
@@ -78,8 +79,8 @@ void manual_seed(std::uint64_t seed);
 void manual_seed_all(std::uint64_t seed);
 }  // namespace cuda
 
-// Fills of tensors in host memory, any strides, no history. The numbers are PyTorch's, element by element in memory order;
-// their dtype may be any floating one, for fill_random and fill_bernoulli any at all.
+// Fills of tensors in host memory, any strides, no history. The numbers are PyTorch's, element by element in memory
+// order; their dtype may be any floating one, for fill_random and fill_bernoulli any at all.
 
 /// Uniform in [from, to).
 void fill_uniform(const Tensor& y, double from, double to, Generator& generator);

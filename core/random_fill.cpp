@@ -1,5 +1,5 @@
-// The distributions of core/random.h, step by step as PyTorch's CPU code takes them: the same words in the same order and the
-// same roundings, fused multiply-adds included, so that the same seed gives the same numbers to the last bit.
+// The distributions of core/random.h, step by step as PyTorch's CPU code takes them: the same words in the same order
+// and the same roundings, fused multiply-adds included, so that the same seed gives the same numbers to the last bit.
 #include <bit>
 #include <cmath>
 #include <numbers>
@@ -70,8 +70,8 @@ void fill_uniform(const Tensor& y, double from, double to, Generator& generator)
 
 namespace {
 
-// Logarithm, sine and cosine in float by Cephes' polynomials, as vectorised libraries compute them: up to two units in the
-// last place from the C library's.
+// Logarithm, sine and cosine in float by Cephes' polynomials, as vectorised libraries compute them: up to two units in
+// the last place from the C library's.
 
 float polynomial_log(float x) {
   const auto bits = std::bit_cast<std::int32_t>(x);
@@ -214,7 +214,8 @@ void check_bounds(std::int64_t from, std::int64_t to) {
       return static_cast<double>(static_cast<Compute<T>>(L::lowest())) <= static_cast<double>(value) &&
              static_cast<double>(value) <= static_cast<double>(static_cast<Compute<T>>(L::max()));
     } else {
-      return std::int64_t{std::numeric_limits<T>::lowest()} <= value && value <= std::int64_t{std::numeric_limits<T>::max()};
+      return std::int64_t{std::numeric_limits<T>::lowest()} <= value &&
+             value <= std::int64_t{std::numeric_limits<T>::max()};
     }
   };
   check<ValueError>(fits(from), "random_: from=", from, " is out of bounds for ", dtype_of<T>);
@@ -244,8 +245,8 @@ void fill_random(const Tensor& y, std::int64_t from, std::int64_t to, Generator&
 void fill_random(const Tensor& y, Generator& generator) {
   check_host("random_", y);
   visit_all(y.dtype(), [&]<class T>(Type<T>) {
-    constexpr std::uint64_t range = (std::uint64_t{1} << kDigits<T>) + (kFloating<T> ? 1 : 0);
-    constexpr bool wide = kDigits<T> > 32;
+    constexpr std::uint64_t range = (std::uint64_t{1} << kDigits<T>)+(kFloating<T> ? 1 : 0);
+    constexpr bool wide = kDigits < T >> 32;
     fill_each<T>(y, generator, [&] {
       const std::uint64_t word = wide ? generator.random64() : generator.random();
       return whole<T>(static_cast<std::int64_t>(word % range));
@@ -293,9 +294,8 @@ void fill_exponential(const Tensor& y, double rate, Generator& generator) {
   check_floating("exponential_", y);
   check<ValueError>(rate > 0, "exponential_: expects lambda > 0.0, but found lambda=", rate);
   visit_floating(y.dtype(), [&]<class T>(Type<T>) {
-    fill_each<T>(y, generator, [&] {
-      return static_cast<Compute<T>>(-1.0 / rate * std::log1p(-unit<double>(generator)));
-    });
+    fill_each<T>(y, generator,
+                 [&] { return static_cast<Compute<T>>(-1.0 / rate * std::log1p(-unit<double>(generator))); });
   });
 }
 

@@ -1,5 +1,5 @@
-// Python's form. All elements have one width, in plain or scientific notation; of a large tensor only three entries at each
-// end of an axis are shown.
+// Python's form. All elements have one width, in plain or scientific notation; of a large tensor only three entries at
+// each end of an axis are shown.
 #include <cmath>
 #include <cstdio>
 #include <vector>
@@ -92,7 +92,8 @@ class Formatter {
 std::string spaces(std::size_t count) { return std::string(count, ' '); }
 
 std::string vector_text(const ElementView& view, std::size_t indent, bool summarise, const Formatter& format) {
-  const std::size_t per_line = std::max<std::size_t>((kLineWidth - std::min(indent, kLineWidth)) / (format.width() + 2), 1);
+  const std::size_t per_line =
+      std::max<std::size_t>((kLineWidth - std::min(indent, kLineWidth)) / (format.width() + 2), 1);
   std::vector<std::string> items;
   for (std::int64_t i = 0; i < view.size(); ++i) {
     if (is_gap(i, view.size(), summarise)) {
@@ -133,7 +134,8 @@ std::string size_text(IntArrayRef sizes) {
 
 std::vector<std::string> suffixes_of(const Tensor& t) {
   std::vector<std::string> out;
-  const bool inferred = t.dtype() == get_default_dtype() || (t.numel() > 0 && (t.dtype() == kInt64 || t.dtype() == kBool));
+  const bool inferred =
+      t.dtype() == get_default_dtype() || (t.numel() > 0 && (t.dtype() == kInt64 || t.dtype() == kBool));
   if (canonical(t.device()) != Device(kCPU)) out.push_back(str("device='", t.device(), "'"));
   if (t.numel() == 0 && t.dim() != 1) out.push_back(size_text(t.sizes()));
   if (!inferred) out.push_back(str("dtype=torch.", t.dtype()));

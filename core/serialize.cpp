@@ -189,13 +189,17 @@ std::vector<std::string> InputArchive::keys() const {
   return names.keys();
 }
 
-std::vector<std::string> InputArchive::tensor_keys() const {
+template <class Items>
+std::vector<std::string> InputArchive::keys_below(const Items& items) const {
   std::vector<std::string> all;
-  for (const auto& item : content_->tensors) {
+  for (const auto& item : items) {
     if (item.key().starts_with(prefix_)) all.push_back(item.key().substr(prefix_.size()));
   }
   return all;
 }
+
+std::vector<std::string> InputArchive::tensor_keys() const { return keys_below(content_->tensors); }
+std::vector<std::string> InputArchive::value_keys() const { return keys_below(content_->values); }
 
 InputArchive InputArchive::nested(const std::string& key) const {
   InputArchive part = *this;
@@ -223,6 +227,12 @@ OutputArchive& operator<<(OutputArchive& archive, const OrderedDict<std::string,
   return archive;
 }
 
+OutputArchive& operator<<(OutputArchive& archive, const StateDict& state) {
+  for (const auto& [key, tensor] : state.tensors) archive.write(key, tensor);
+  for (const auto& [key, text] : state.values) archive.write(key, text);
+  return archive;
+}
+
 InputArchive& operator>>(InputArchive& archive, Tensor& tensor) {
   Tensor loaded;
   archive.read("0", loaded);
@@ -246,6 +256,14 @@ InputArchive& operator>>(InputArchive& archive, OrderedDict<std::string, Tensor>
     loaded.insert(key, tensor);
   }
   tensors = std::move(loaded);
+  return archive;
+}
+
+InputArchive& operator>>(InputArchive& archive, StateDict& state) {
+  StateDict loaded;
+  for (const std::string& key : archive.tensor_keys()) archive.read(key, loaded.tensors[key]);
+  for (const std::string& key : archive.value_keys()) archive.read(key, loaded.values[key]);
+  state = std::move(loaded);
   return archive;
 }
 

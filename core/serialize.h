@@ -1,6 +1,7 @@
 // Saving and loading. An archive is a tree of tensors and small values under dotted keys; on disk it is a safetensors
 // file, which the Python world reads and writes too. save() and load() take tensors, lists and dicts of them, and
-// whatever has `save(OutputArchive&) const` and `load(InputArchive&)`: modules, optimizers, the gradient scaler.
+// whatever has `save(OutputArchive&) const` and `load(InputArchive&)`, as modules have, or `state_dict()` and
+// `load_state_dict()`, as optimizers and the gradient scaler have.
 //
 //   save(model, "model.safetensors");                    serialize::OutputArchive checkpoint;
 //   load(model, "model.safetensors");                    checkpoint.write("model", model);
@@ -12,6 +13,7 @@
 // is loaded is checked as a whole before anything changes; a load that fails leaves live tensors as they were.
 #pragma once
 
+#include <concepts>
 #include <functional>
 #include <iosfwd>
 #include <map>
@@ -22,6 +24,7 @@
 #include <vector>
 
 #include "core/ordered_dict.h"
+#include "core/state_dict.h"
 #include "core/tensor.h"
 
 namespace halftone {
@@ -49,14 +52,22 @@ template <class T>
 concept Loads = requires(T& value, InputArchive& archive) {
   value.load(archive);
 };
+/// Optimizers and the gradient scaler know nothing of archives: they hand out their state and take it back.
 template <class T>
-concept PointsAtSaves = requires(const T& value, OutputArchive& archive) {
-  value->save(archive);
+concept HasState = requires(T& value, const StateDict& state) {
+  { std::as_const(value).state_dict() } -> std::convertible_to<StateDict>;
+  value.load_state_dict(state);
 };
 template <class T>
-concept PointsAtLoads = requires(T& value, InputArchive& archive) {
-  value->load(archive);
+concept Stored = (Saves<T> && Loads<T>) || HasState<T>;
+/// Module holders, shared and unique pointers.
+template <class T>
+concept PointsAtStored = requires(const T& value) {
+  static_cast<bool>(value);
+  requires Stored<std::remove_cvref_t<decltype(*value)>>;
 };
+template <class T>
+concept Storable = Stored<T> || PointsAtStored<T>;
 
 /// Everything in one file, by full keys.
 struct Content {
@@ -84,8 +95,8 @@ class OutputArchive {
     }
   }
   /// A module, an optimizer and so on, under its own keys behind `key.`.
-  template <class T>
-  requires(Saves<T> || PointsAtSaves<T>) void write(const std::string& key, const T& value);
+  template <Storable T>
+  void write(const std::string& key, const T& value);
 
   Metadata& metadata() { return content_.metadata; }
   const Content& content() const { return content_; }
@@ -127,8 +138,8 @@ class InputArchive {
                                     std::conditional_t<std::is_integral_v<T>, std::int64_t, double>>;
     number = static_cast<T>(std::get<Kept>(value_as<Kept>(key)));
   }
-  template <class T>
-  requires(Loads<T> || PointsAtLoads<T>) void read(const std::string& key, T& value);
+  template <Storable T>
+  void read(const std::string& key, T& value);
 
   /// Like read, but a missing key is false and changes nothing.
   template <class T>
@@ -143,8 +154,9 @@ class InputArchive {
   bool contains(const std::string& key) const;
   /// The names at this level: those of tensors and values, and the first parts of nested ones, in the file's order.
   std::vector<std::string> keys() const;
-  /// The full keys of all tensors from this level down, without the prefix.
+  /// The full keys of all tensors, or values, from this level down, without the prefix.
   std::vector<std::string> tensor_keys() const;
+  std::vector<std::string> value_keys() const;
   /// The part behind `key.`, be it empty.
   InputArchive nested(const std::string& key) const;
   const Metadata& metadata() const { return content_->metadata; }
@@ -167,6 +179,8 @@ class InputArchive {
   void adopt(Content content, optional<Device> device);
   std::string full(const std::string& key) const { return prefix_ + key; }
   const Value& value_at(const std::string& key) const;
+  template <class Items>
+  std::vector<std::string> keys_below(const Items& items) const;
   template <class Kept>
   Value value_as(const std::string& key) const;
   void put_back();
@@ -179,15 +193,18 @@ class InputArchive {
 OutputArchive& operator<<(OutputArchive& archive, const Tensor& tensor);
 OutputArchive& operator<<(OutputArchive& archive, const std::vector<Tensor>& tensors);
 OutputArchive& operator<<(OutputArchive& archive, const OrderedDict<std::string, Tensor>& tensors);
-template <class T>
-requires(Saves<T> || PointsAtSaves<T>) OutputArchive& operator<<(OutputArchive& archive, const T& value) {
-  if constexpr (Saves<T>) {
-    value.save(archive);
-  } else {
+OutputArchive& operator<<(OutputArchive& archive, const StateDict& state);
+template <Storable T>
+OutputArchive& operator<<(OutputArchive& archive, const T& value) {
+  if constexpr (PointsAtStored<T>) {
     check(static_cast<bool>(value), "save: the pointer is null");
-    value->save(archive);
+    return archive << *value;
+  } else if constexpr (Saves<T>) {
+    value.save(archive);
+    return archive;
+  } else {
+    return archive << StateDict(value.state_dict());
   }
-  return archive;
 }
 
 /// Rebinds the handle to the tensor that was saved.
@@ -195,26 +212,32 @@ InputArchive& operator>>(InputArchive& archive, Tensor& tensor);
 /// Replaces the list, or the dict, by the one that was saved. A dict gets every tensor of the archive.
 InputArchive& operator>>(InputArchive& archive, std::vector<Tensor>& tensors);
 InputArchive& operator>>(InputArchive& archive, OrderedDict<std::string, Tensor>& tensors);
-template <class T>
-requires(Loads<T> || PointsAtLoads<T>) InputArchive& operator>>(InputArchive& archive, T& value) {
-  if constexpr (Loads<T>) {
-    value.load(archive);
-  } else {
+InputArchive& operator>>(InputArchive& archive, StateDict& state);
+template <Storable T>
+InputArchive& operator>>(InputArchive& archive, T& value) {
+  if constexpr (PointsAtStored<T>) {
     check(static_cast<bool>(value), "load: the pointer is null");
-    value->load(archive);
+    return archive >> *value;
+  } else if constexpr (Loads<T>) {
+    value.load(archive);
+    return archive;
+  } else {
+    StateDict state;
+    archive >> state;
+    value.load_state_dict(state);
+    return archive;
   }
-  return archive;
 }
 
-template <class T>
-requires(Saves<T> || PointsAtSaves<T>) void OutputArchive::write(const std::string& key, const T& value) {
+template <Storable T>
+void OutputArchive::write(const std::string& key, const T& value) {
   OutputArchive part;
   part << value;
   write(key, part);
 }
 
-template <class T>
-requires(Loads<T> || PointsAtLoads<T>) void InputArchive::read(const std::string& key, T& value) {
+template <Storable T>
+void InputArchive::read(const std::string& key, T& value) {
   InputArchive part;
   read(key, part);
   part >> value;

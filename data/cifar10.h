@@ -8,7 +8,8 @@
 namespace halftone::data::datasets {
 
 /// Photographs from the original binary files in the folder `root`: data_batch_1.bin and so on (as many as there are,
-/// from 1 upwards) or test_batch.bin, gzipped or not. An example is a float32 image [3, 32, 32] in [0, 1] and its label.
+/// from 1 upwards) or test_batch.bin, gzipped or not. An example is a float32 image [3, 32, 32] in [0, 1] and its
+/// label.
 class CIFAR10 : public Dataset<CIFAR10> {
  public:
   enum class Mode { kTrain, kTest };

@@ -1,5 +1,5 @@
-// The loader: draws requests from a sampler, has the batches made here or by worker threads, and is iterated over once a
-// pass: `for (auto& batch : *loader)`.
+// The loader: draws requests from a sampler, has the batches made here or by worker threads, and is iterated over once
+// a pass: `for (auto& batch : *loader)`.
 #pragma once
 
 #include <exception>

@@ -103,8 +103,7 @@ class SharedBatchDataset : public BatchDataset<SharedBatchDataset<Underlying>, t
 
   BatchType get_batch(BatchRequestType request) override { return shared_->get_batch(std::move(request)); }
   std::optional<std::size_t> size() const override { return shared_->size(); }
-  void reset()
-  requires Underlying::is_stateful { shared_->reset(); }
+  void reset() requires Underlying::is_stateful { shared_->reset(); }
 
   Underlying& operator*() { return *shared_; }
   const Underlying& operator*() const { return *shared_; }

@@ -14,7 +14,9 @@
 namespace halftone::data::datasets {
 
 template <class D>
-concept StacksItself = requires(D& dataset, ArrayRef<std::size_t> indices) { dataset.get_stacked(indices); };
+concept StacksItself = requires(D& dataset, ArrayRef<std::size_t> indices) {
+  dataset.get_stacked(indices);
+};
 
 template <class D>
 using StackedType = decltype(std::declval<D&>().get_stacked(ArrayRef<std::size_t>()));
@@ -35,9 +37,8 @@ class MapDataset
   using DatasetType = Source;
   using TransformType = Applied;
   using BatchRequestType = typename Source::BatchRequestType;
-  using OutputBatchType =
-      std::conditional_t<Source::is_stateful, std::optional<typename Applied::OutputBatchType>,
-                         typename Applied::OutputBatchType>;
+  using OutputBatchType = std::conditional_t<Source::is_stateful, std::optional<typename Applied::OutputBatchType>,
+                                             typename Applied::OutputBatchType>;
 
   MapDataset(Source source, Applied transform) : source_(std::move(source)), transform_(std::move(transform)) {}
 
@@ -53,14 +54,14 @@ class MapDataset
     }
   }
 
-  auto get_stacked(ArrayRef<std::size_t> indices)
-  requires StacksItself<Source> && ActsOnStacks<Applied, StackedType<Source>>
-  { return transform_.apply_stacked(source_.get_stacked(indices)); }
+  auto get_stacked(ArrayRef<std::size_t> indices) requires StacksItself<Source> &&
+      ActsOnStacks<Applied, StackedType<Source>> {
+    return transform_.apply_stacked(source_.get_stacked(indices));
+  }
 
   std::optional<std::size_t> size() const noexcept override { return source_.size(); }
 
-  void reset()
-  requires Source::is_stateful { source_.reset(); }
+  void reset() requires Source::is_stateful { source_.reset(); }
 
   const Source& dataset() const { return source_; }
   const Applied& transform() const { return transform_; }

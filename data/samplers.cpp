@@ -5,21 +5,17 @@
 #include <random>
 
 #include "autograd/ops.h"
+#include "core/serialize.h"
 
 namespace halftone::data::samplers {
 
 namespace {
 
-Tensor number(std::size_t value) { return full({}, static_cast<std::int64_t>(value), kInt64); }
-
-const Tensor& find(const SamplerState& state, const std::string& key) {
-  const auto found = std::ranges::find(state, key, &SamplerState::value_type::first);
-  check(found != state.end(), "sampler: the state has no entry '", key, "'");
-  return found->second;
-}
-
-std::size_t read_number(const SamplerState& state, const std::string& key) {
-  return static_cast<std::size_t>(find(state, key).item<std::int64_t>());
+std::size_t read_number(serialize::InputArchive& archive, const char* key) {
+  std::int64_t value = 0;
+  archive.read(key, value);
+  check<ValueError>(value >= 0, "sampler: '", key, "' of the saved state is ", value);
+  return static_cast<std::size_t>(value);
 }
 
 }  // namespace
@@ -38,11 +34,12 @@ std::optional<std::vector<std::size_t>> SequentialSampler::next(std::size_t batc
   return indices;
 }
 
-SamplerState SequentialSampler::state() const { return {{"index", number(index_)}}; }
+void SequentialSampler::save(serialize::OutputArchive& archive) const { archive.write("index", index_); }
 
-void SequentialSampler::set_state(const SamplerState& state) {
-  const std::size_t index = read_number(state, "index");
-  check<ValueError>(index <= size_, "SequentialSampler: place ", index, " of the state is beyond ", size_, " examples");
+void SequentialSampler::load(serialize::InputArchive& archive) {
+  const std::size_t index = read_number(archive, "index");
+  check<ValueError>(index <= size_, "SequentialSampler: place ", index, " of the saved state is beyond ", size_,
+                    " examples");
   index_ = index;
 }
 
@@ -64,15 +61,17 @@ std::optional<std::vector<std::size_t>> RandomSampler::next(std::size_t batch_si
   return std::vector<std::size_t>(first, first + count);
 }
 
-SamplerState RandomSampler::state() const {
-  return {{"index", number(static_cast<std::size_t>(index_))}, {"indices", indices_}};
+void RandomSampler::save(serialize::OutputArchive& archive) const {
+  archive.write("index", index_);
+  archive.write("indices", indices_, /*is_buffer=*/true);
 }
 
-void RandomSampler::set_state(const SamplerState& state) {
-  const Tensor indices = find(state, "indices").clone();
-  const auto index = static_cast<std::int64_t>(read_number(state, "index"));
-  check<ValueError>(indices.dim() == 1 && index >= 0 && index <= indices.numel(), "RandomSampler: place ", index,
-                    " of the state is not within ", indices.sizes(), " indices");
+void RandomSampler::load(serialize::InputArchive& archive) {
+  Tensor indices;
+  archive.read("indices", indices, /*is_buffer=*/true);
+  const auto index = static_cast<std::int64_t>(read_number(archive, "index"));
+  check<ValueError>(indices.dim() == 1 && index <= indices.numel(), "RandomSampler: place ", index,
+                    " of the saved state is not within indices ", indices.sizes());
   indices_ = indices;
   index_ = index;
 }
@@ -89,10 +88,10 @@ std::optional<std::size_t> StreamSampler::next(std::size_t batch_size) {
   return count;
 }
 
-SamplerState StreamSampler::state() const { return {{"examples_retrieved_so_far", number(given_)}}; }
+void StreamSampler::save(serialize::OutputArchive& archive) const { archive.write("given", given_); }
 
-void StreamSampler::set_state(const SamplerState& state) {
-  given_ = std::min(read_number(state, "examples_retrieved_so_far"), epoch_size_);
+void StreamSampler::load(serialize::InputArchive& archive) {
+  given_ = std::min(read_number(archive, "given"), epoch_size_);
 }
 
 DistributedSampler::DistributedSampler(std::size_t size, std::size_t replicas, std::size_t rank, bool allow_duplicates)
@@ -123,12 +122,15 @@ void DistributedSampler::take_share(const std::vector<std::size_t>& order) {
   index_ = 0;
 }
 
-SamplerState DistributedSampler::state() const { return {{"sample_index", number(index_)}, {"epoch", number(epoch_)}}; }
+void DistributedSampler::save(serialize::OutputArchive& archive) const {
+  archive.write("index", index_);
+  archive.write("epoch", epoch_);
+}
 
-void DistributedSampler::set_state(const SamplerState& state) {
-  set_epoch(read_number(state, "epoch"));
+void DistributedSampler::load(serialize::InputArchive& archive) {
+  set_epoch(read_number(archive, "epoch"));
   reset(size_);
-  index_ = std::min(read_number(state, "sample_index"), indices_.size());
+  index_ = std::min(read_number(archive, "index"), indices_.size());
 }
 
 DistributedRandomSampler::DistributedRandomSampler(std::size_t size, std::size_t replicas, std::size_t rank,

@@ -2,16 +2,16 @@
 #pragma once
 
 #include <optional>
-#include <string>
-#include <utility>
 #include <vector>
 
 #include "core/tensor.h"
 
-namespace halftone::data::samplers {
+namespace halftone::serialize {
+class OutputArchive;
+class InputArchive;
+}  // namespace halftone::serialize
 
-/// Named tensors that say where a sampler stands.
-using SamplerState = std::vector<std::pair<std::string, Tensor>>;
+namespace halftone::data::samplers {
 
 /// Gives the requests of one pass, a batch at a time.
 template <class BatchRequest = std::vector<std::size_t>>
@@ -26,25 +26,9 @@ class Sampler {
   /// The next request, or nothing when the pass is over. The last one may be for fewer examples.
   virtual std::optional<BatchRequest> next(std::size_t batch_size) = 0;
 
-  virtual SamplerState state() const = 0;
-  /// Takes what state() gave, of a sampler of the same kind.
-  virtual void set_state(const SamplerState& state) = 0;
-
-  /// Writes to and reads from an archive with write(key, tensor, is_buffer) and read(key, tensor, is_buffer).
-  template <class Archive>
-  void save(Archive& archive) const {
-    for (const auto& [key, value] : state()) archive.write(key, value, /*is_buffer=*/true);
-  }
-  template <class Archive>
-  void load(Archive& archive) {
-    SamplerState loaded = state();
-    for (auto& [key, value] : loaded) {
-      Tensor read;
-      archive.read(key, read, /*is_buffer=*/true);
-      value = read;
-    }
-    set_state(loaded);
-  }
+  /// Where the sampler stands, so that a loaded one goes on with what was not given yet.
+  virtual void save(serialize::OutputArchive& archive) const = 0;
+  virtual void load(serialize::InputArchive& archive) = 0;
 };
 
 /// 0, 1, 2, ...
@@ -54,8 +38,8 @@ class SequentialSampler : public Sampler<> {
   using Sampler::reset;
   void reset(std::optional<std::size_t> new_size) override;
   std::optional<std::vector<std::size_t>> next(std::size_t batch_size) override;
-  SamplerState state() const override;
-  void set_state(const SamplerState& state) override;
+  void save(serialize::OutputArchive& archive) const override;
+  void load(serialize::InputArchive& archive) override;
   /// How many examples of this pass were given.
   std::size_t index() const { return index_; }
 
@@ -71,8 +55,8 @@ class RandomSampler : public Sampler<> {
   using Sampler::reset;
   void reset(std::optional<std::size_t> new_size) override;
   std::optional<std::vector<std::size_t>> next(std::size_t batch_size) override;
-  SamplerState state() const override;
-  void set_state(const SamplerState& state) override;
+  void save(serialize::OutputArchive& archive) const override;
+  void load(serialize::InputArchive& archive) override;
   std::size_t index() const { return static_cast<std::size_t>(index_); }
 
  private:
@@ -87,8 +71,8 @@ class StreamSampler : public Sampler<std::size_t> {
   using Sampler::reset;
   void reset(std::optional<std::size_t> new_size) override;
   std::optional<std::size_t> next(std::size_t batch_size) override;
-  SamplerState state() const override;
-  void set_state(const SamplerState& state) override;
+  void save(serialize::OutputArchive& archive) const override;
+  void load(serialize::InputArchive& archive) override;
 
  private:
   std::size_t given_ = 0;
@@ -101,8 +85,8 @@ class DistributedSampler : public Sampler<> {
   DistributedSampler(std::size_t size, std::size_t replicas, std::size_t rank, bool allow_duplicates);
   using Sampler::reset;
   std::optional<std::vector<std::size_t>> next(std::size_t batch_size) override;
-  SamplerState state() const override;
-  void set_state(const SamplerState& state) override;
+  void save(serialize::OutputArchive& archive) const override;
+  void load(serialize::InputArchive& archive) override;
   std::size_t index() const { return index_; }
   /// Decides the shuffle of the next pass; all processes must set the same.
   void set_epoch(std::size_t epoch) { epoch_ = epoch; }

@@ -27,8 +27,8 @@ TEST_CASE("devices are read from text and printed back", "[device]") {
     DeviceType type;
     int index;
   };
-  const Row rows[] = {{"cpu", kCPU, -1},  {"cpu:0", kCPU, 0},   {"cpu:7", kCPU, 7},
-                      {"cuda", kCUDA, -1}, {"cuda:0", kCUDA, 0}, {"cuda:15", kCUDA, 15}, {"cuda:127", kCUDA, 127}};
+  const Row rows[] = {{"cpu", kCPU, -1},    {"cpu:0", kCPU, 0},     {"cpu:7", kCPU, 7},      {"cuda", kCUDA, -1},
+                      {"cuda:0", kCUDA, 0}, {"cuda:15", kCUDA, 15}, {"cuda:127", kCUDA, 127}};
   for (const Row& row : rows) {
     const Device d(row.text);
     INFO(row.text);
@@ -45,8 +45,8 @@ TEST_CASE("devices are read from text and printed back", "[device]") {
 }
 
 TEST_CASE("text that names no device is refused", "[device]") {
-  for (const std::string text : {"", "gpu", "gpu:0", "CPU", "cpu:", "cpu: 1", "cpu:-1", "cpu:+1", "cpu:1x", "cpux", "cuda:128",
-                                 "cuda:99999999999", "cuda0", "cuda:1:2", " cpu"}) {
+  for (const std::string text : {"", "gpu", "gpu:0", "CPU", "cpu:", "cpu: 1", "cpu:-1", "cpu:+1", "cpu:1x", "cpux",
+                                 "cuda:128", "cuda:99999999999", "cuda0", "cuda:1:2", " cpu"}) {
     CHECK(message_of([&] { Device d(text); }) == "Device: '" + text + "' is not cpu, cpu:k, cuda or cuda:k");
   }
 }

@@ -56,11 +56,11 @@ TEST_CASE("every dtype has its name, size and properties", "[dtype]") {
     bool floating, integral, is_signed;
   };
   const Row rows[] = {
-      {kBool, "bool", 1, false, false, false},      {kUInt8, "uint8", 1, false, true, false},
-      {kInt8, "int8", 1, false, true, true},        {kInt16, "int16", 2, false, true, true},
-      {kInt32, "int32", 4, false, true, true},      {kInt64, "int64", 8, false, true, true},
-      {kFloat16, "float16", 2, true, false, true},  {kBFloat16, "bfloat16", 2, true, false, true},
-      {kFloat32, "float32", 4, true, false, true},  {kFloat64, "float64", 8, true, false, true},
+      {kBool, "bool", 1, false, false, false},     {kUInt8, "uint8", 1, false, true, false},
+      {kInt8, "int8", 1, false, true, true},       {kInt16, "int16", 2, false, true, true},
+      {kInt32, "int32", 4, false, true, true},     {kInt64, "int64", 8, false, true, true},
+      {kFloat16, "float16", 2, true, false, true}, {kBFloat16, "bfloat16", 2, true, false, true},
+      {kFloat32, "float32", 4, true, false, true}, {kFloat64, "float64", 8, true, false, true},
   };
   CHECK(std::size(rows) == std::size(kDtypes));
   for (const Row& row : rows) {

@@ -1,5 +1,5 @@
-// Both 16-bit types are checked for every pattern against definitions that share nothing with the code: values from powers of
-// two, rounding from the distances to the two neighbours.
+// Both 16-bit types are checked for every pattern against definitions that share nothing with the code: values from
+// powers of two, rounding from the distances to the two neighbours.
 #include <cmath>
 #include <limits>
 
@@ -77,7 +77,8 @@ TEMPLATE_TEST_CASE("every pattern widens to its value", "[float16]", Half, BFloa
         }) == 0);
 }
 
-TEMPLATE_TEST_CASE("every value comes back from float unchanged, NaN as NaN of the same sign", "[float16]", Half, BFloat16) {
+TEMPLATE_TEST_CASE("every value comes back from float unchanged, NaN as NaN of the same sign", "[float16]", Half,
+                   BFloat16) {
   CHECK(failures([](int p) {
           const TestType x = from<TestType>(p), back = TestType(float(x));
           const bool nan = std::isnan(float(x));
@@ -85,7 +86,8 @@ TEMPLATE_TEST_CASE("every value comes back from float unchanged, NaN as NaN of t
         }) == 0);
 }
 
-TEMPLATE_TEST_CASE("between neighbours the nearer one is taken, in the middle the even one", "[float16]", Half, BFloat16) {
+TEMPLATE_TEST_CASE("between neighbours the nearer one is taken, in the middle the even one", "[float16]", Half,
+                   BFloat16) {
   CHECK(failures(rounds_to_nearest_even<TestType>) == 0);
 }
 
@@ -107,12 +109,28 @@ TEST_CASE("float16 of chosen values", "[float16]") {
   };
   const float inf = std::numeric_limits<float>::infinity();
   const Row rows[] = {
-      {65504.0f, 65504.0f},    {65519.996f, 65504.0f}, {65520.0f, inf},        {-65520.0f, -inf},
-      {inf, inf},              {0x1p-25f, 0.0f},       {next_up(0x1p-25f), 0x1p-24f}, {1e-8f, 0.0f},
-      {-1e-8f, -0.0f},         {0x1p-24f, 0x1p-24f},   {0x3p-25f, 0x1p-23f},   {0x1p-14f, 0x1p-14f},
-      {0x1.ff8p-15f, 0x1.ff8p-15f}, {0x1.ffcp-15f, 0x1p-14f}, {2049.0f, 2048.0f}, {2051.0f, 2052.0f},
-      {1.0f + 0x1p-11f, 1.0f}, {1.0f + 0x3p-11f, 1.0f + 0x1p-9f}, {-0.0f, -0.0f}, {0.1f, 0.0999755859375f},
-      {3.4e38f, inf},          {0x1p-149f, 0.0f},
+      {65504.0f, 65504.0f},
+      {65519.996f, 65504.0f},
+      {65520.0f, inf},
+      {-65520.0f, -inf},
+      {inf, inf},
+      {0x1p-25f, 0.0f},
+      {next_up(0x1p-25f), 0x1p-24f},
+      {1e-8f, 0.0f},
+      {-1e-8f, -0.0f},
+      {0x1p-24f, 0x1p-24f},
+      {0x3p-25f, 0x1p-23f},
+      {0x1p-14f, 0x1p-14f},
+      {0x1.ff8p-15f, 0x1.ff8p-15f},
+      {0x1.ffcp-15f, 0x1p-14f},
+      {2049.0f, 2048.0f},
+      {2051.0f, 2052.0f},
+      {1.0f + 0x1p-11f, 1.0f},
+      {1.0f + 0x3p-11f, 1.0f + 0x1p-9f},
+      {-0.0f, -0.0f},
+      {0.1f, 0.0999755859375f},
+      {3.4e38f, inf},
+      {0x1p-149f, 0.0f},
   };
   for (const Row& row : rows) {
     INFO(row.value);
@@ -123,9 +141,9 @@ TEST_CASE("float16 of chosen values", "[float16]") {
 TEST_CASE("bfloat16 of chosen values", "[float16]") {
   const float inf = std::numeric_limits<float>::infinity(), most = 0x1.fep127f;
   const std::pair<float, float> rows[] = {
-      {3.39e38f, most},       {3.4e38f, inf},   {most, most},       {-3.4e38f, -inf},   {inf, inf},
-      {0x1p-149f, 0.0f},      {0x1p-133f, 0x1p-133f}, {0x1p-134f, 0.0f}, {0x3p-134f, 0x1p-132f}, {-0.0f, -0.0f},
-      {257.0f, 256.0f},       {259.0f, 260.0f}, {0.1f, 0.10009765625f}, {1.0f + 0x1p-8f, 1.0f},
+      {3.39e38f, most},  {3.4e38f, inf},         {most, most},           {-3.4e38f, -inf},       {inf, inf},
+      {0x1p-149f, 0.0f}, {0x1p-133f, 0x1p-133f}, {0x1p-134f, 0.0f},      {0x3p-134f, 0x1p-132f}, {-0.0f, -0.0f},
+      {257.0f, 256.0f},  {259.0f, 260.0f},       {0.1f, 0.10009765625f}, {1.0f + 0x1p-8f, 1.0f},
   };
   for (const auto& [value, wanted] : rows) {
     INFO(value);
@@ -134,7 +152,8 @@ TEST_CASE("bfloat16 of chosen values", "[float16]") {
 }
 
 TEST_CASE("every float NaN stays NaN, also one whose upper bits alone would be infinity", "[float16]") {
-  for (const std::uint32_t bits : {0x7FC00000u, 0x7F800001u, 0x7F801FFFu, 0x7F80FFFFu, 0xFF800001u, 0xFFFFFFFFu, 0x7FFFFFFFu}) {
+  for (const std::uint32_t bits :
+       {0x7FC00000u, 0x7F800001u, 0x7F801FFFu, 0x7F80FFFFu, 0xFF800001u, 0xFFFFFFFFu, 0x7FFFFFFFu}) {
     INFO(bits);
     const auto nan = std::bit_cast<float>(bits);
     CHECK(std::isnan(float(Half(nan))));

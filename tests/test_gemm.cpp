@@ -20,7 +20,8 @@ namespace {
 enum class Layout { rows, cols, padded_rows, padded_cols, sparse, broadcast_row, broadcast_col };
 constexpr Layout kInputLayouts[] = {Layout::rows,   Layout::cols,          Layout::padded_rows,  Layout::padded_cols,
                                     Layout::sparse, Layout::broadcast_row, Layout::broadcast_col};
-constexpr Layout kOutputLayouts[] = {Layout::rows, Layout::cols, Layout::padded_rows, Layout::padded_cols, Layout::sparse};
+constexpr Layout kOutputLayouts[] = {Layout::rows, Layout::cols, Layout::padded_rows, Layout::padded_cols,
+                                     Layout::sparse};
 
 struct Strides {
   std::int64_t row, col;
@@ -59,7 +60,8 @@ struct Values {
 
 void fill(std::vector<double>& v, Dtype dtype, std::mt19937& random) {
   std::uniform_int_distribution<int> whole(dtype == kUInt8 ? 0 : -5, 5);
-  for (double& x : v) x = is_floating_point(dtype) ? whole(random) / 4.0 : whole(random);  // exact in every floating dtype
+  for (double& x : v)
+    x = is_floating_point(dtype) ? whole(random) / 4.0 : whole(random);  // exact in every floating dtype
 }
 
 std::vector<std::byte> encode(const std::vector<double>& v, Dtype dtype) {
@@ -130,7 +132,8 @@ void check_case(const Case& c) {
     args.bias_dtype = c.bias;
   }
   gemm(args);
-  const std::vector<double> got = decode(y_bytes, c.dtype);  // gaps between the elements must have kept their values too
+  const std::vector<double> got =
+      decode(y_bytes, c.dtype);  // gaps between the elements must have kept their values too
   INFO(c.dtype << " batch " << c.batch << ": " << c.m << "x" << c.k << "x" << c.n << " layouts " << int(c.a) << int(c.b)
                << int(c.y) << " bias " << c.bias << " accumulate " << c.accumulate << " relu " << int(c.activation));
   std::size_t wrong = 0;
@@ -152,7 +155,8 @@ TEST_CASE("gemm multiplies every dtype from every layout into every layout", "[g
   for (const Dtype dtype : kProductDtypes)
     for (const Layout a : kInputLayouts)
       for (const Layout b : kInputLayouts)
-        for (const Layout y : kOutputLayouts) check_case({.dtype = dtype, .m = 5, .k = 7, .n = 6, .a = a, .b = b, .y = y});
+        for (const Layout y : kOutputLayouts)
+          check_case({.dtype = dtype, .m = 5, .k = 7, .n = 6, .a = a, .b = b, .y = y});
 }
 
 TEST_CASE("gemm handles every combination of small sizes", "[gemm]") {
@@ -174,9 +178,16 @@ TEST_CASE("gemm adds to y, adds the bias and applies the activation, rounding on
         for (const Activation activation : {Activation::none, Activation::relu})
           for (const bool with_bias : {false, true})
             for (const Layout y : kOutputLayouts)
-              check_case({.dtype = dtype, .m = 8, .k = k, .n = 5, .y = y, .bias = with_bias ? dtype : Dtype::Undefined,
-                          .activation = activation, .accumulate = accumulate});
-  for (const Dtype dtype : {kFloat16, kBFloat16}) check_case({.dtype = dtype, .m = 9, .k = 20, .n = 33, .bias = kFloat32});
+              check_case({.dtype = dtype,
+                          .m = 8,
+                          .k = k,
+                          .n = 5,
+                          .y = y,
+                          .bias = with_bias ? dtype : Dtype::Undefined,
+                          .activation = activation,
+                          .accumulate = accumulate});
+  for (const Dtype dtype : {kFloat16, kBFloat16})
+    check_case({.dtype = dtype, .m = 9, .k = 20, .n = 33, .bias = kFloat32});
 }
 
 TEST_CASE("gemm shares a matrix among a batch", "[gemm]") {
@@ -185,7 +196,8 @@ TEST_CASE("gemm shares a matrix among a batch", "[gemm]") {
     for (const std::int64_t batch : {0, 1, 3, 16})
       for (const bool a_shared : {false, true})
         for (const bool b_shared : {false, true})
-          check_case({.dtype = dtype, .batch = batch, .m = 4, .k = 5, .n = 6, .a_shared = a_shared, .b_shared = b_shared});
+          check_case(
+              {.dtype = dtype, .batch = batch, .m = 4, .k = 5, .n = 6, .a_shared = a_shared, .b_shared = b_shared});
 }
 
 TEST_CASE("gemm gives the same result from any number of threads", "[gemm][threads]") {
@@ -194,13 +206,24 @@ TEST_CASE("gemm gives the same result from any number of threads", "[gemm][threa
   for (const int threads : {1, 2, 3}) {
     set_num_threads(threads);
     for (const Dtype dtype : kFloatingDtypes) {
-      check_case({.dtype = dtype, .m = 301, .k = 65, .n = 120, .a = Layout::cols, .bias = kFloat32 == dtype ? dtype : Dtype::Undefined});
+      check_case({.dtype = dtype,
+                  .m = 301,
+                  .k = 65,
+                  .n = 120,
+                  .a = Layout::cols,
+                  .bias = kFloat32 == dtype ? dtype : Dtype::Undefined});
       check_case({.dtype = dtype, .m = 33, .k = 64, .n = 1200, .b = Layout::cols, .bias = dtype});
       check_case({.dtype = dtype, .batch = 40, .m = 33, .k = 40, .n = 50});
       check_case({.dtype = dtype, .batch = 2, .m = 130, .k = 128, .n = 130, .y = Layout::cols});
     }
   }
   set_num_threads(before);
+}
+
+TEST_CASE("gemm takes a wide matrix in panels", "[gemm]") {
+  for (const Layout b : {Layout::rows, Layout::cols})
+    check_case(
+        {.dtype = kBFloat16, .m = 256, .k = 512, .n = 1030, .b = b, .bias = kBFloat16, .activation = Activation::relu});
 }
 
 TEST_CASE("gemm may be called from several threads at once", "[gemm][threads]") {
@@ -226,7 +249,10 @@ TEST_CASE("16-bit products are summed in float32", "[gemm]") {
     const std::int64_t k = 5000;  // a sum kept in the dtype would stop at 2048 or 256
     const auto ones = encode(std::vector<double>(static_cast<std::size_t>(k * 16), 1.0), dtype);
     std::vector<std::byte> y(16 * 16 * 2);
-    gemm({.dtype = dtype, .a = {ones.data(), 16, k, k, 1}, .b = {ones.data(), k, 16, 16, 1}, .y = {y.data(), 16, 16, 16, 1}});
+    gemm({.dtype = dtype,
+          .a = {ones.data(), 16, k, k, 1},
+          .b = {ones.data(), k, 16, 16, 1},
+          .y = {y.data(), 16, 16, 16, 1}});
     for (const double v : decode(y, dtype)) CHECK(v == as_dtype(5000, dtype));
   }
 }

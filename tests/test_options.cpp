@@ -43,8 +43,11 @@ TEST_CASE("the dtype that is not said follows the default dtype", "[options]") {
 
 TEST_CASE("builders say one thing each and leave the original alone", "[options]") {
   const TensorOptions plain;
-  const TensorOptions full = plain.dtype(kFloat16).device(Device(kCPU, 3)).requires_grad(true).pinned_memory(true).memory_format(
-      MemoryFormat::ChannelsLast);
+  const TensorOptions full = plain.dtype(kFloat16)
+                                 .device(Device(kCPU, 3))
+                                 .requires_grad(true)
+                                 .pinned_memory(true)
+                                 .memory_format(MemoryFormat::ChannelsLast);
   CHECK(plain == TensorOptions());
   CHECK(full.dtype() == kFloat16);
   CHECK(full.device() == Device("cpu:3"));
@@ -86,14 +89,18 @@ TEST_CASE("options are equal when they say the same", "[options]") {
 TEST_CASE("options print what they read as", "[options]") {
   CHECK(str(TensorOptions()) ==
         "TensorOptions(dtype=float32, device=cpu, requires_grad=false, memory_format=contiguous)");
-  CHECK(str(TensorOptions(kBFloat16).device(Device(kCUDA, 1)).requires_grad(true).memory_format(MemoryFormat::ChannelsLast)) ==
+  CHECK(str(TensorOptions(kBFloat16)
+                .device(Device(kCUDA, 1))
+                .requires_grad(true)
+                .memory_format(MemoryFormat::ChannelsLast)) ==
         "TensorOptions(dtype=bfloat16, device=cuda:1, requires_grad=true, memory_format=channels_last)");
   CHECK(str(MemoryFormat::Preserve) == "preserve");
 }
 
 TEST_CASE("factories take options", "[options]") {
-  const Tensor t = empty({2, 3, 4, 5}, TensorOptions(kFloat64).device("cpu:4").requires_grad(true).memory_format(
-                                           MemoryFormat::ChannelsLast));
+  const Tensor t =
+      empty({2, 3, 4, 5},
+            TensorOptions(kFloat64).device("cpu:4").requires_grad(true).memory_format(MemoryFormat::ChannelsLast));
   CHECK(t.dtype() == kFloat64);
   CHECK(t.device() == Device("cpu:4"));
   CHECK(t.impl()->requires_grad);

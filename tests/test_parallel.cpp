@@ -13,7 +13,8 @@
 #include "core/parallel.h"
 #include "tests/catch.h"
 
-// A child that starts threads is what one of these tests is about; the thread sanitizer forbids it unless told otherwise.
+// A child that starts threads is what one of these tests is about; the thread sanitizer forbids it unless told
+// otherwise.
 extern "C" const char* __tsan_default_options();
 extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
 

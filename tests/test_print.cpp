@@ -66,9 +66,10 @@ TEST_CASE("an undefined tensor prints", "[print]") {
 
 TEST_CASE("toString names the kind of device and the dtype", "[print]") {
   const std::pair<Dtype, std::string> cases[] = {
-      {kBool, "CPUBoolType"},  {kUInt8, "CPUByteType"},   {kInt8, "CPUCharType"},   {kInt16, "CPUShortType"},
-      {kInt32, "CPUIntType"},  {kInt64, "CPULongType"},   {kFloat16, "CPUHalfType"}, {kBFloat16, "CPUBFloat16Type"},
-      {kFloat32, "CPUFloatType"}, {kFloat64, "CPUDoubleType"},
+      {kBool, "CPUBoolType"},      {kUInt8, "CPUByteType"},        {kInt8, "CPUCharType"},
+      {kInt16, "CPUShortType"},    {kInt32, "CPUIntType"},         {kInt64, "CPULongType"},
+      {kFloat16, "CPUHalfType"},   {kBFloat16, "CPUBFloat16Type"}, {kFloat32, "CPUFloatType"},
+      {kFloat64, "CPUDoubleType"},
   };
   for (const auto& [dtype, wanted] : cases) CHECK(empty(1, dtype).toString() == wanted);
 }
@@ -98,7 +99,7 @@ TEST_CASE("views print their own elements", "[print]") {
 }
 
 TEST_CASE("repr tells the device, and that a gradient is wanted, when there is room on the line", "[print]") {
-  Tensor t = empty(2, TensorOptions(kFloat16).device("cpu:2").requires_grad(true));
+  Tensor t = empty(2, TensorOptions(kFloat16).device(Device("cpu:2")).requires_grad(true));
   std::fill_n(t.data_ptr<Half>(), 2, Half(1.0f));
   CHECK(repr(t) == "tensor([1., 1.], device='cpu:2', dtype=torch.float16, requires_grad=True)");
   Tensor wide = empty(8, TensorOptions(kFloat64).requires_grad(true));

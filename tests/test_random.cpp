@@ -113,8 +113,8 @@ TEST_CASE("one seed, several calls: the values of PyTorch's first lesson", "[ran
   fill_normal(three, 0, 1, g);
   expect(three, {0.3643, 0.1344, 0.1642});
   fill_normal(sixteen, 0, 1, g);
-  expect(sixteen, {-0.2041, -0.0885, 0.5239, -0.6659, 0.8504, -1.3527, -1.6959, 0.5667, 0.9928, -0.1932, -0.3090, 0.5026,
-                   -0.8594, 0.7502, -0.5855, -0.1734});
+  expect(sixteen, {-0.2041, -0.0885, 0.5239, -0.6659, 0.8504, -1.3527, -1.6959, 0.5667, 0.9928, -0.1932, -0.3090,
+                   0.5026, -0.8594, 0.7502, -0.5855, -0.1734});
   fill_random(whole, 0, 10, g);
   expect(whole, {9, 9, 0, 1, 2});
   fill_permutation(shuffled, g);
@@ -163,10 +163,10 @@ TEST_CASE("a state of PyTorch's has the same fields", "[random]") {
     return value;
   };
   CHECK(state.numel() == 5056);
-  CHECK(at(0, std::uint64_t{}) == 0);          // seed
-  CHECK(at(8, std::int32_t{}) == 621);         // left
-  CHECK(at(12, std::int32_t{}) == 1);          // seeded
-  CHECK(at(16, std::uint64_t{}) == 4);         // next
+  CHECK(at(0, std::uint64_t{}) == 0);   // seed
+  CHECK(at(8, std::int32_t{}) == 621);  // left
+  CHECK(at(12, std::int32_t{}) == 1);   // seeded
+  CHECK(at(16, std::uint64_t{}) == 4);  // next
   CHECK(at(24, std::uint64_t{}) == 2443250962u);
   CHECK(at(32, std::uint64_t{}) == 1093594115u);
   CHECK(at(24 + 624 * 8 + 8, double{}) == Approx(-0.2934289057609464).epsilon(1e-14));

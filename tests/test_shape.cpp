@@ -108,12 +108,10 @@ TEST_CASE("dimensions count from either end", "[shape]") {
   CHECK(wrap_dim(-3, 3) == 0);
   CHECK(wrap_dim(0, 0) == 0);
   CHECK(wrap_dim(-1, 0) == 0);
-  CHECK(message_of([] { wrap_dim(3, 3); }) ==
-        "Dimension out of range (expected to be in range of [-3, 2], but got 3)");
+  CHECK(message_of([] { wrap_dim(3, 3); }) == "Dimension out of range (expected to be in range of [-3, 2], but got 3)");
   CHECK(message_of([] { wrap_dim(-4, 3); }) ==
         "Dimension out of range (expected to be in range of [-3, 2], but got -4)");
-  CHECK(message_of([] { wrap_dim(1, 0); }) ==
-        "Dimension out of range (expected to be in range of [-1, 0], but got 1)");
+  CHECK(message_of([] { wrap_dim(1, 0); }) == "Dimension out of range (expected to be in range of [-1, 0], but got 1)");
   CHECK_THROWS_AS(wrap_dim(5, 2), IndexError);
 }
 
@@ -121,16 +119,26 @@ TEST_CASE("shapes broadcast", "[shape]") {
   struct Row {
     Sizes a, b, wanted;
   };
-  const Row rows[] = {{{}, {}, {}},          {{3}, {}, {3}},          {{2, 3}, {3}, {2, 3}}, {{2, 1}, {1, 3}, {2, 3}},
-                      {{4, 1, 5}, {6, 1}, {4, 6, 5}}, {{0}, {1}, {0}}, {{2, 0}, {1}, {2, 0}}, {{1}, {0, 3, 1}, {0, 3, 1}}};
+  const Row rows[] = {{{}, {}, {}},
+                      {{3}, {}, {3}},
+                      {{2, 3}, {3}, {2, 3}},
+                      {{2, 1}, {1, 3}, {2, 3}},
+                      {{4, 1, 5}, {6, 1}, {4, 6, 5}},
+                      {{0}, {1}, {0}},
+                      {{2, 0}, {1}, {2, 0}},
+                      {{1}, {0, 3, 1}, {0, 3, 1}}};
   for (const Row& row : rows) {
     CHECK(broadcast_shapes("add", row.a, row.b) == dims(row.wanted));
     CHECK(broadcast_shapes("add", row.b, row.a) == dims(row.wanted));
   }
-  CHECK(message_of([] { broadcast_shapes("add", Sizes{2, 3}, Sizes{4}); }) ==
+  CHECK(message_of([] {
+          broadcast_shapes("add", Sizes{2, 3}, Sizes{4});
+        }) ==
         "add: shapes [2, 3] and [4] do not broadcast: the size of tensor a (3) must match the size of tensor b (4) at "
         "dimension 1");
-  CHECK(message_of([] { broadcast_shapes("mul", Sizes{2, 3}, Sizes{0}); }) ==
+  CHECK(message_of([] {
+          broadcast_shapes("mul", Sizes{2, 3}, Sizes{0});
+        }) ==
         "mul: shapes [2, 3] and [0] do not broadcast: the size of tensor a (3) must match the size of tensor b (0) at "
         "dimension 1");
   CHECK_THROWS_AS(broadcast_shapes("add", Sizes{2}, Sizes{3}), ValueError);
@@ -243,8 +251,9 @@ TEST_CASE("channels last", "[shape]") {
   CHECK_FALSE(is_channels_last(Sizes{2, 3, 4, 5}, Sizes{60, 20, 5, 1}));
   CHECK_FALSE(is_channels_last(Sizes{2, 3, 4}, Sizes{12, 1, 3}));
   CHECK(is_channels_last(Sizes{2, 1, 4, 5}, Sizes{20, 20, 5, 1}));  // one channel: both at once
-  CHECK(message_of([] { channels_last_strides(Sizes{2, 3}); }) ==
-        "channels_last: needs [N, C, H, W] or [N, C, D, H, W], not [2, 3]");
+  CHECK(message_of([] {
+          channels_last_strides(Sizes{2, 3});
+        }) == "channels_last: needs [N, C, H, W] or [N, C, D, H, W], not [2, 3]");
 }
 
 TEST_CASE("a coalesced loop visits the same elements of all operands together", "[shape]") {
@@ -295,10 +304,13 @@ TEST_CASE("factories refuse impossible geometry", "[shape]") {
   float value = 0;
   CHECK(message_of([] { empty({2, -1}); }) == "empty: a size cannot be negative, got [2, -1]");
   CHECK(message_of([] { empty_strided({2, -1}, {1, 1}); }) == "empty_strided: a size cannot be negative, got [2, -1]");
-  CHECK(message_of([] { empty_strided({2, 3}, {1}); }) == "empty_strided: sizes [2, 3] and strides [1] differ in length");
+  CHECK(message_of([] {
+          empty_strided({2, 3}, {1});
+        }) == "empty_strided: sizes [2, 3] and strides [1] differ in length");
   CHECK(message_of([&] { from_blob(&value, {-3}); }) == "from_blob: a size cannot be negative, got [-3]");
-  CHECK(message_of([&] { from_blob(&value, {1, 1}, Sizes{1}); }) ==
-        "from_blob: sizes [1, 1] and strides [1] differ in length");
+  CHECK(message_of([&] {
+          from_blob(&value, {1, 1}, Sizes{1});
+        }) == "from_blob: sizes [1, 1] and strides [1] differ in length");
 }
 
 TEST_CASE("Dims and ArrayRef behave as small vectors", "[shape]") {

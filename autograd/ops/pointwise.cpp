@@ -38,9 +38,18 @@ bool takes_integers(const Formula& f) {
 // A gradient of the shape and dtype that g has.
 Tensor like_gradient(const Tensor& g) { return empty_like(g); }
 
+// PyTorch numbers the overload with a number 1: "AddBackward1".
+template <class F>
+constexpr int overload_of = 0;
+template <class F>
+constexpr int overload_of<fn::BindSecond<F>> = 1;
+template <class F>
+constexpr int overload_of<fn::BindFirst<F>> = 1;
+
 struct UnaryRule {
   Unary f;
   Dtype compute, result;
+  int overload = 0;
   Saved x, y;
   auto saved() { return std::tie(x, y); }
 
@@ -170,7 +179,8 @@ Tensor unary_op(const OpInfo& info, const Unary& f, const Tensor& x, Dtype compu
       return out;
     });
   }
-  UnaryRule rule{f, compute, result, {}, {}};
+  const int overload = std::visit([]<class F>(const F&) { return overload_of<F>; }, f);
+  UnaryRule rule{f, compute, result, overload, {}, {}};
   Observation observation(info, {&x, 1});
   if (!context.filter) {
     Tensor out = rule.forward(x);

@@ -369,12 +369,6 @@ void data_grad_by_column(const BackwardJob<X>& job, const std::vector<rows::Chan
   });
 }
 
-/// Calls `f` with the type of the arithmetic.
-template <class F>
-void in_arithmetic_of(const Tensor& x, F f) {
-  x.dtype() == kFloat64 ? f(Type<double>{}) : f(Type<float>{});
-}
-
 }  // namespace
 
 void CpuBackend::batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& running_mean,
@@ -388,7 +382,7 @@ void CpuBackend::batch_norm(const Tensor& x, const Tensor& weight, const Tensor&
   }
   const Geometry at(x);
   Tensor result = y.is_contiguous() == x.is_contiguous() && has_known_layout(y) ? y : allocated_like(x, y.dtype());
-  in_arithmetic_of(x, [&]<class X>(Type<X>) {
+  cpu::visit_real({x.dtype()}, [&]<class X>(Type<X>) {
     const cpu::Source<X> from(x);
     if (training) {
       const auto moments = at.by_column() ? moments_by_column(at, from) : moments_by_row(at, from);
@@ -403,9 +397,14 @@ void CpuBackend::batch_norm(const Tensor& x, const Tensor& weight, const Tensor&
 
 void CpuBackend::batch_norm_grad(const Tensor& g, const Tensor& x, const Tensor& weight, const Tensor& mean,
                                  const Tensor& rstd, bool training, Tensor& dx, Tensor& dweight, Tensor& dbias) {
+  if (x.numel() == 0) {
+    if (dweight.defined()) fill(dweight, 0);
+    if (dbias.defined()) fill(dbias, 0);
+    return;
+  }
   const Tensor input = has_known_layout(x) ? x : laid_out_as(empty(x.sizes(), x.options()), x, *this);
   const Tensor gradient = laid_out_as(input, g, *this);
-  in_arithmetic_of(x, [&]<class X>(Type<X>) {
+  cpu::visit_real({x.dtype()}, [&]<class X>(Type<X>) {
     const BackwardJob<X> job(gradient, input, weight, mean, rstd);
     const bool by_column = job.at.by_column();
     const bool needs_sums = (training && dx.defined()) || dweight.defined() || dbias.defined();
@@ -413,7 +412,7 @@ void CpuBackend::batch_norm_grad(const Tensor& g, const Tensor& x, const Tensor&
     if (needs_sums) sums = by_column ? sums_by_column(job) : sums_by_row(job);
     if (dweight.defined()) cpu::Sink<double>(dweight).put(0, 1, job.at.channels, sums.gx.data());
     if (dbias.defined()) cpu::Sink<double>(dbias).put(0, 1, job.at.channels, sums.g.data());
-    if (!dx.defined() || dx.numel() == 0) return;
+    if (!dx.defined()) return;
     const bool same = dx.is_contiguous() == input.is_contiguous() && has_known_layout(dx);
     Tensor result = same ? dx : allocated_like(input, dx.dtype());
     const auto channels = formulas(job, training ? &sums : nullptr);

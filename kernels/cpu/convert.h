@@ -1,7 +1,7 @@
-// Bulk conversions between float and the 16-bit types. Whatever the processor, the bits are those of the scalar functions
-// in core/float16.h, NaN payloads and subnormals included. That is why bfloat16 is rounded with integer arithmetic: the
-// AVX512_BF16 instruction flushes subnormals to zero. Eight lanes at a time already reach the speed of the cache, so
-// there is no version with sixteen.
+// Bulk conversions between float and the 16-bit types. Whatever the processor, the bits are those of the scalar
+// functions in core/float16.h, NaN payloads and subnormals included. That is why bfloat16 is rounded with integer
+// arithmetic: the AVX512_BF16 instruction flushes subnormals to zero. Eight lanes at a time already reach the speed of
+// the cache, so there is no version with sixteen.
 #pragma once
 
 #include <algorithm>
@@ -40,7 +40,8 @@ inline void widen_bulk(const Half* from, float* to, std::int64_t n) {
   for (; i + kLanes <= n; i += kLanes) {
     const __m256 wide = _mm256_cvtph_ps(load_bits(from + i));
     _mm256_storeu_ps(to + i, wide);
-    // The instruction quietens a signalling NaN, the scalar function keeps it. NaN is rare, so the branch costs nothing.
+    // The instruction quietens a signalling NaN, the scalar function keeps it. NaN is rare, so the branch costs
+    // nothing.
     if (_mm256_movemask_ps(_mm256_cmp_ps(wide, wide, _CMP_UNORD_Q)) != 0) [[unlikely]]
       widen_scalar(from + i, to + i, kLanes);
   }

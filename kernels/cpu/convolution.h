@@ -1,5 +1,5 @@
-// Convolutions over one, two or three axes on the CPU. A transposed convolution is the same three primitives with the roles of
-// x and y exchanged: its forward is conv_backward_data, its data gradient conv_forward, its weight gradient
+// Convolutions over one, two or three axes on the CPU. A transposed convolution is the same three primitives with the
+// roles of x and y exchanged: its forward is conv_backward_data, its data gradient conv_forward, its weight gradient
 // conv_backward_weight with x and g exchanged.
 #pragma once
 
@@ -19,8 +19,8 @@ struct ConvShape {
   std::int64_t stride[3] = {1, 1, 1}, padding[3] = {0, 0, 0}, dilation[3] = {1, 1, 1};
 };
 
-/// x, w, y or a gradient of theirs: contiguous, with the channels before the spatial axes or after them in memory (for w the
-/// input channels of a group). The bias is a plain vector; null means none.
+/// x, w, y or a gradient of theirs: contiguous, with the channels before the spatial axes or after them in memory (for
+/// w the input channels of a group). The bias is a plain vector; null means none.
 template <class Pointer>
 struct ConvView {
   Pointer data = nullptr;
@@ -30,16 +30,16 @@ struct ConvView {
 using ConvData = ConvView<void*>;
 using ConstConvData = ConvView<const void*>;
 
-/// y = x convolved with w, plus bias. All of one floating dtype; bias may be float32. 16-bit types are multiplied and summed in
-/// float32 and rounded once.
+/// y = x convolved with w, plus bias. All of one floating dtype; bias may be float32. 16-bit types are multiplied and
+/// summed in float32 and rounded once.
 void conv_forward(const ConvShape& shape, const ConstConvData& x, const ConstConvData& w, const ConstConvData& bias,
                   const ConvData& y);
 
 /// dx from the gradient g of y.
 void conv_backward_data(const ConvShape& shape, const ConstConvData& g, const ConstConvData& w, const ConvData& dx);
 
-/// dw from the gradient g of y, and the sum of g over all but its channels in dbias unless that is null. dw and dbias may be
-/// float32 where x and g are 16-bit.
+/// dw from the gradient g of y, and the sum of g over all but its channels in dbias unless that is null. dw and dbias
+/// may be float32 where x and g are 16-bit.
 void conv_backward_weight(const ConvShape& shape, const ConstConvData& x, const ConstConvData& g, const ConvData& dw,
                           const ConvData& dbias);
 

@@ -17,18 +17,23 @@ namespace {
 template <class T>
 struct Conv {
   using C = Compute<T>;
+  static constexpr std::int64_t kManyChannels = 8;
 
   const ConvShape& shape;
-  bool x_last;
-  Geometry geometry;  // the columns' order follows x
-  std::int64_t outs;  // output channels of a group
+  bool x_last;         // of the tensor
+  Geometry geometry;   // of an image in scratch: channels last there only if there are enough of them to copy at a time
+  std::int64_t outs;   // output channels of a group
   std::int64_t block;  // outputs whose columns are made at once
 
   Conv(const ConvShape& s, bool x_channels_last)
-      : shape(s), x_last(x_channels_last), geometry(s, x_channels_last), outs(s.out_channels / s.groups) {
+      : shape(s),
+        x_last(x_channels_last),
+        geometry(s, x_channels_last && s.in_channels / s.groups >= kManyChannels),
+        outs(s.out_channels / s.groups) {
     constexpr std::int64_t kCacheBytes = 256 * 1024;  // half of a small second-level cache
     const std::int64_t bytes = std::max<std::int64_t>(geometry.column(), 1) * static_cast<std::int64_t>(sizeof(C));
-    block = std::clamp<std::int64_t>(kCacheBytes / bytes / 16 * 16, 16, std::max<std::int64_t>(geometry.positions(), 16));
+    block =
+        std::clamp<std::int64_t>(kCacheBytes / bytes / 16 * 16, 16, std::max<std::int64_t>(geometry.positions(), 16));
   }
   std::int64_t blocks() const { return (geometry.positions() + block - 1) / block; }
   Range positions(std::int64_t b) const { return {b * block, std::min((b + 1) * block, geometry.positions())}; }
@@ -45,7 +50,31 @@ Slice output_slice(const Conv<T>& conv, std::int64_t image, std::int64_t group, 
   return {image, group, conv.outs, conv.shape.out_channels, conv.geometry.positions(), p, channels_last};
 }
 
-/// Offset in w of (output channel, column index), the index counted in the order of x.
+/// The group's channels of one image, in the order of the geometry.
+template <class T>
+Compute<T>* load_image(const Conv<T>& conv, const ConstConvData& x, std::int64_t image, std::int64_t group) {
+  const Slice s = input_slice(conv, image, group);
+  if (conv.x_last == conv.geometry.channels_last) return load_slice<T>(x, s, ScratchUse::wide_input);
+  auto* to = scratch<Compute<T>>(ScratchUse::wide_input, s.channels * s.count() + kGatherSlack);
+  const T* data = static_cast<const T*>(x.data);
+  s.for_each_piece([&](std::int64_t at, std::int64_t dense, std::int64_t n) {
+    for (std::int64_t c = 0; c < n; ++c) to[c * s.count() + dense / n] = static_cast<Compute<T>>(data[at + c]);
+  });
+  return to;
+}
+
+template <class T>
+void store_image(const Conv<T>& conv, const Compute<T>* from, std::int64_t image, std::int64_t group,
+                 const ConvData& dx) {
+  const Slice s = input_slice(conv, image, group);
+  T* data = static_cast<T*>(dx.data);
+  s.for_each_piece([&](std::int64_t at, std::int64_t dense, std::int64_t n) {
+    if (conv.x_last == conv.geometry.channels_last) return store(from + dense, data + at, n);
+    for (std::int64_t c = 0; c < n; ++c) data[at + c] = static_cast<T>(from[c * s.count() + dense / n]);
+  });
+}
+
+/// Offset in w of (output channel, column index), the index counted in the order of the geometry.
 std::int64_t weight_offset(const Geometry& g, bool w_last, std::int64_t out, std::int64_t k) {
   const std::int64_t taps = g.taps();
   const std::int64_t tap = g.channels_last ? k / g.channels : k % taps;
@@ -53,7 +82,7 @@ std::int64_t weight_offset(const Geometry& g, bool w_last, std::int64_t out, std
   return out * g.column() + (w_last ? tap * g.channels + channel : channel * taps + tap);
 }
 
-/// w as [out_channels, column] in the order of x.
+/// w as [out_channels, column] in the order of the geometry.
 template <class T>
 const Compute<T>* load_weight(const Conv<T>& conv, const ConstConvData& w) {
   const Geometry& g = conv.geometry;
@@ -114,7 +143,8 @@ void add_bias(C* y, const Slice& s, const C* bias) {
     y[i] += bias[s.group * s.channels + (s.channels_last ? i % s.channels : i / s.count())];
 }
 
-/// Runs f(image, group, blocks) so that every thread has something: images and groups, and blocks too when those are few.
+/// Runs f(image, group, blocks) so that every thread has something: images and groups, and blocks too when those are
+/// few.
 template <class T, class F>
 void for_each_image(const Conv<T>& conv, bool may_cut_images, F f) {
   const std::int64_t images = conv.shape.batch * conv.shape.groups, threads = get_num_threads();
@@ -130,7 +160,7 @@ void for_each_image(const Conv<T>& conv, bool may_cut_images, F f) {
 
 template <class T>
 Compute<T>* columns_of(const Conv<T>& conv, const Compute<T>* image, Range p) {
-  auto* columns = scratch<Compute<T>>(ScratchUse::columns, conv.geometry.column() * conv.block);
+  auto* columns = scratch<Compute<T>>(ScratchUse::columns, conv.geometry.column() * conv.block + kGatherSlack);
   gather_columns(conv.geometry, image, p.first, p.last, columns);
   return columns;
 }
@@ -144,7 +174,7 @@ void forward(const ConvShape& shape, const ConstConvData& x, const ConstConvData
   const C* wide_bias = load_bias<T>(shape, bias);
   const std::int64_t column = conv.geometry.column();
   for_each_image(conv, true, [&](std::int64_t image, std::int64_t group, Range blocks) {
-    const C* wide = load_slice<T>(x, input_slice(conv, image, group), ScratchUse::wide_input);
+    const C* wide = load_image(conv, x, image, group);
     for (std::int64_t b = blocks.first; b < blocks.last; ++b) {
       const Slice s = output_slice(conv, image, group, conv.positions(b), y.channels_last);
       const void* columns = columns_of(conv, wide, s.p);
@@ -154,7 +184,8 @@ void forward(const ConvShape& shape, const ConstConvData& x, const ConstConvData
                   by_position<void*>(result, s.count(), conv.outs, y.channels_last));
       if (wide_bias != nullptr) add_bias(result, s, wide_bias);
       T* data = static_cast<T*>(y.data);
-      s.for_each_piece([&](std::int64_t at, std::int64_t dense, std::int64_t n) { store(result + dense, data + at, n); });
+      s.for_each_piece(
+          [&](std::int64_t at, std::int64_t dense, std::int64_t n) { store(result + dense, data + at, n); });
     }
   });
 }
@@ -178,8 +209,7 @@ void backward_data(const ConvShape& shape, const ConstConvData& g, const ConstCo
                   by_position<void*>(columns, s.count(), column, conv.geometry.channels_last));
       scatter_columns(conv.geometry, columns, s.p.first, s.p.last, wide);
     }
-    T* data = static_cast<T*>(dx.data);
-    whole.for_each_piece([&](std::int64_t at, std::int64_t dense, std::int64_t n) { store(wide + dense, data + at, n); });
+    store_image(conv, wide, image, group, dx);
   });
 }
 
@@ -195,14 +225,15 @@ void add_share(const Conv<T>& conv, const ConstConvData& x, const ConstConvData&
     const C* wide = nullptr;
     for (std::int64_t b = blocks.first; b < blocks.last; ++b) {
       const std::int64_t image = b / conv.blocks();
-      if (image != loaded) wide = load_slice<T>(x, input_slice(conv, image, group), ScratchUse::wide_input);
+      if (image != loaded) wide = load_image(conv, x, image, group);
       loaded = image;
       const Slice s = output_slice(conv, image, group, conv.positions(b % conv.blocks()), g.channels_last);
       const C* grad = load_slice<T>(g, s, ScratchUse::wide_output);
       const void* columns = columns_of(conv, wide, s.p);
       C* to = sum + group * conv.outs * column;
       multiply<C>(by_position<const void*>(grad, s.count(), conv.outs, g.channels_last).transposed(),
-                  by_position(columns, s.count(), column, conv.geometry.channels_last), {to, conv.outs, column, column, 1}, true);
+                  by_position(columns, s.count(), column, conv.geometry.channels_last),
+                  {to, conv.outs, column, column, 1}, true);
       if (!with_bias) continue;
       for (std::int64_t i = 0; i < conv.outs * s.count(); ++i)
         bias_sum[group * conv.outs + (g.channels_last ? i % conv.outs : i / s.count())] += grad[i];
@@ -230,7 +261,8 @@ void backward_weight(const ConvShape& shape, const ConstConvData& x, const Const
   parallel_for(0, shares, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
       std::fill_n(sums + i * size, size, C{0});
-      add_share<T>(conv, x, g, {blocks * i / shares, blocks * (i + 1) / shares}, dbias.data != nullptr, sums + i * size);
+      add_share<T>(conv, x, g, {blocks * i / shares, blocks * (i + 1) / shares}, dbias.data != nullptr,
+                   sums + i * size);
     }
   });
   for (std::int64_t share = 1; share < shares; ++share)

@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/convolution.h"
+#include "kernels/cpu/convolution_columns.h"
 #include "kernels/cpu/scratch.h"
 
 namespace halftone::cpu {
@@ -52,7 +53,7 @@ struct Slice {
 
 template <class T>
 Compute<T>* load_slice(const ConstConvData& from, const Slice& s, ScratchUse use) {
-  auto* to = scratch<Compute<T>>(use, s.channels * s.count());
+  auto* to = scratch<Compute<T>>(use, s.channels * s.count() + kGatherSlack);
   const T* data = static_cast<const T*>(from.data);
   s.for_each_piece([&](std::int64_t at, std::int64_t dense, std::int64_t n) { load(data + at, to + dense, n); });
   return to;

@@ -71,17 +71,11 @@ void backward(const Job<X>& job, std::int64_t label, X g, X lse, const X* logits
   });
 }
 
-/// Calls `f` with the type of the arithmetic.
-template <class F>
-void in_arithmetic_of(const Tensor& logits, F f) {
-  logits.dtype() == kFloat64 ? f(Type<double>{}) : f(Type<float>{});
-}
-
 }  // namespace
 
 void CpuBackend::cross_entropy(const Tensor& logits, const Tensor& labels, const Tensor& weight,
                                std::int64_t ignore_index, double smoothing, Tensor& loss, Tensor& lse) {
-  in_arithmetic_of(logits, [&]<class X>(Type<X>) {
+  cpu::visit_real({logits.dtype()}, [&]<class X>(Type<X>) {
     const Job<X> job(logits, labels, weight, ignore_index, smoothing);
     job.check_labels();
     const cpu::Sink<X> to_loss(loss), to_lse(lse);
@@ -102,7 +96,7 @@ void CpuBackend::cross_entropy(const Tensor& logits, const Tensor& labels, const
 
 void CpuBackend::cross_entropy_grad(const Tensor& g, const Tensor& logits, const Tensor& labels, const Tensor& weight,
                                     const Tensor& lse, std::int64_t ignore_index, double smoothing, Tensor& dx) {
-  in_arithmetic_of(logits, [&]<class X>(Type<X>) {
+  cpu::visit_real({logits.dtype()}, [&]<class X>(Type<X>) {
     const Job<X> job(logits, labels, weight, ignore_index, smoothing);
     const cpu::Source<X> gradient(g), log_sum(lse);
     const cpu::Sink<X> to(dx);

@@ -7,8 +7,8 @@
 
 namespace halftone::cpu {
 
-/// A matrix, or a row of them `batch_stride` apart (0: the same one every time). Strides count elements; neither of them has
-/// to be 1, so a transposed, sliced or expanded view is described and not copied.
+/// A matrix, or a row of them `batch_stride` apart (0: the same one every time). Strides count elements; neither of
+/// them has to be 1, so a transposed, sliced or expanded view is described and not copied.
 template <class Pointer>
 struct MatrixView {
   Pointer data = nullptr;
@@ -29,14 +29,14 @@ struct GemmArgs {
   ConstMatrix a, b;        // [m, k] and [k, n]
   Matrix y;                // [m, n]; its elements are distinct in memory and apart from the inputs
   std::int64_t batch = 1;
-  const void* bias = nullptr;  // n contiguous elements, added to every row
+  const void* bias = nullptr;   // n contiguous elements, added to every row
   Dtype bias_dtype = kFloat32;  // as `dtype`, or float32 where that is float16 or bfloat16
   Activation activation = Activation::none;
   bool accumulate = false;
 };
 
-/// float16 and bfloat16 are multiplied and summed in float32 and rounded once, after the activation. An empty k gives the bias,
-/// or zeros. Integers wrap around.
+/// float16 and bfloat16 are multiplied and summed in float32 and rounded once, after the activation. An empty k gives
+/// the bias, or zeros. Integers wrap around.
 void gemm(const GemmArgs& args);
 
 }  // namespace halftone::cpu

@@ -13,12 +13,6 @@ namespace {
 using cpu::SerialTeam;
 using rows::Row;
 
-/// Calls `f` with the type of the arithmetic.
-template <class F>
-void in_arithmetic_of(const Tensor& x, F f) {
-  x.dtype() == kFloat64 ? f(Type<double>{}) : f(Type<float>{});
-}
-
 template <class X>
 class Backward {
  public:
@@ -53,7 +47,7 @@ class Backward {
 void CpuBackend::layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, std::int64_t width, double eps,
                             Tensor& y, Tensor& mean, Tensor& rstd) {
   if (x.numel() == 0) return;
-  in_arithmetic_of(x, [&]<class X>(Type<X>) {
+  cpu::visit_real({x.dtype()}, [&]<class X>(Type<X>) {
     const std::vector<X> w = cpu::weight_or<X>(weight, width, 1), b = cpu::weight_or<X>(bias, width, 0);
     const cpu::Source<X> from(x);
     const cpu::Sink<X> to(y), to_mean(mean), to_rstd(rstd);
@@ -75,7 +69,7 @@ void CpuBackend::layer_norm(const Tensor& x, const Tensor& weight, const Tensor&
 void CpuBackend::layer_norm_grad(const Tensor& g, const Tensor& x, const Tensor& weight, const Tensor& mean,
                                  const Tensor& rstd, std::int64_t width, Tensor& dx, Tensor& dweight, Tensor& dbias) {
   const std::int64_t rows = width == 0 ? 0 : x.numel() / width;
-  in_arithmetic_of(x, [&]<class X>(Type<X>) {
+  cpu::visit_real({x.dtype()}, [&]<class X>(Type<X>) {
     const Backward<X> backward(g, x, weight, mean, rstd, width);
     const std::unique_ptr<cpu::Sink<X>> to = dx.defined() ? std::make_unique<cpu::Sink<X>>(dx) : nullptr;
     if (!dweight.defined() && !dbias.defined()) {

@@ -1,5 +1,5 @@
-// What this processor and oneDNN do together. Only the files onednn*.cpp know the library; built without it, the queries
-// say no, every entry point declines, and the portable path does the work.
+// What this processor and oneDNN do together. Only the files onednn*.cpp know the library; built without it, the
+// queries say no, every entry point declines, and the portable path does the work.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@ namespace halftone::cpu {
 /// Whether halftone was built with oneDNN.
 bool has_onednn();
 
-/// Whether bfloat16 products and convolutions run on the processor's own instructions (AVX512_BF16 or AMX), so that they are
-/// faster than float32. Elsewhere bfloat16 is widened and is no faster.
+/// Whether bfloat16 products and convolutions run on the processor's own instructions (AVX512_BF16 or AMX), so that
+/// they are faster than float32. Elsewhere bfloat16 is widened and is no faster.
 bool has_fast_bf16();
 
 /// One line for people: the instructions found and what does the products, such as "AMX bfloat16 by oneDNN 2.6.3".
@@ -31,7 +31,8 @@ class PortableScope {
 
 namespace onednn {
 
-/// Whether the library is to be used for this dtype, here and now: it exists, it has the instructions, nothing forbids it.
+/// Whether the library is to be used for this dtype, here and now: it exists, it has the instructions, nothing forbids
+/// it.
 bool serves(Dtype dtype);
 
 /// c = a * b, or c += a * b: row-major with the given leading dimensions, `a` and `b` possibly stored transposed.

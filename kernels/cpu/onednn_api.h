@@ -1,5 +1,5 @@
-// oneDNN behind one face, whether it is 2.x (descriptors, then primitive descriptors) or 3.x (primitive descriptors alone).
-// Included by onednn*.cpp only, and only when the library is there.
+// oneDNN behind one face, whether it is 2.x (descriptors, then primitive descriptors) or 3.x (primitive descriptors
+// alone). Included by onednn*.cpp only, and only when the library is there.
 #pragma once
 
 #include <oneapi/dnnl/dnnl.hpp>
@@ -23,9 +23,9 @@ extern "C" {
 
 namespace halftone::cpu::onednn {
 
-/// Keeps the library from sharing out its work: its OpenMP threads spin at barriers, and two busy processes on two cores then
-/// stand still. halftone shares out the work itself, by calls that are each single-threaded. Needed around the making of
-/// primitives as well as their execution.
+/// Keeps the library from sharing out its work: its OpenMP threads spin at barriers, and two busy processes on two
+/// cores then stand still. halftone shares out the work itself, by calls that are each single-threaded. Needed around
+/// the making of primitives as well as their execution.
 class SingleThreaded {
  public:
   SingleThreaded() : previous_(&omp_get_max_threads == nullptr ? 1 : omp_get_max_threads()) {
@@ -71,7 +71,8 @@ struct KeyHash {
   }
 };
 
-/// What was made for a description. A program with more shapes than it holds starts over: making anew is slow, never wrong.
+/// What was made for a description. A program with more shapes than it holds starts over: making anew is slow, never
+/// wrong.
 template <class K, class V>
 class Cache {
  public:
@@ -136,22 +137,51 @@ inline dnnl::matmul::primitive_desc matmul_desc(const Desc& a, const Desc& b, co
                                                 const dnnl::primitive_attr& attr) {
   return {cpu_engine(), a, b, bias, y, attr};
 }
-inline dnnl::convolution_forward::primitive_desc forward_desc(const Desc& x, const Desc& w, const Desc& bias, const Desc& y,
-                                                              const ConvDims& d) {
-  return {cpu_engine(), dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x, w, bias, y,
-          d.stride,     d.dilation, d.padding_before, d.padding_after, own_scratchpad()};
+inline dnnl::convolution_forward::primitive_desc forward_desc(const Desc& x, const Desc& w, const Desc& bias,
+                                                              const Desc& y, const ConvDims& d) {
+  return {cpu_engine(),
+          dnnl::prop_kind::forward_training,
+          dnnl::algorithm::convolution_direct,
+          x,
+          w,
+          bias,
+          y,
+          d.stride,
+          d.dilation,
+          d.padding_before,
+          d.padding_after,
+          own_scratchpad()};
 }
 inline dnnl::convolution_backward_data::primitive_desc backward_data_desc(
     const Desc& dx, const Desc& w, const Desc& g, const ConvDims& d,
     const dnnl::convolution_forward::primitive_desc& forward) {
-  return {cpu_engine(), dnnl::algorithm::convolution_direct, dx, w, g, d.stride, d.dilation, d.padding_before,
-          d.padding_after, forward, own_scratchpad()};
+  return {cpu_engine(),
+          dnnl::algorithm::convolution_direct,
+          dx,
+          w,
+          g,
+          d.stride,
+          d.dilation,
+          d.padding_before,
+          d.padding_after,
+          forward,
+          own_scratchpad()};
 }
 inline dnnl::convolution_backward_weights::primitive_desc backward_weight_desc(
     const Desc& x, const Desc& dw, const Desc& dbias, const Desc& g, const ConvDims& d,
     const dnnl::convolution_forward::primitive_desc& forward) {
-  return {cpu_engine(), dnnl::algorithm::convolution_direct, x, dw, dbias, g, d.stride, d.dilation, d.padding_before,
-          d.padding_after, forward, own_scratchpad()};
+  return {cpu_engine(),
+          dnnl::algorithm::convolution_direct,
+          x,
+          dw,
+          dbias,
+          g,
+          d.stride,
+          d.dilation,
+          d.padding_before,
+          d.padding_after,
+          forward,
+          own_scratchpad()};
 }
 
 #else
@@ -162,10 +192,10 @@ inline dnnl::matmul::primitive_desc matmul_desc(const Desc& a, const Desc& b, co
                                                 const dnnl::primitive_attr& attr) {
   return {dnnl::matmul::desc(a, b, bias, y), attr, cpu_engine()};
 }
-inline dnnl::convolution_forward::primitive_desc forward_desc(const Desc& x, const Desc& w, const Desc& bias, const Desc& y,
-                                                              const ConvDims& d) {
-  return {dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x, w, bias,
-                                          y, d.stride, d.dilation, d.padding_before, d.padding_after),
+inline dnnl::convolution_forward::primitive_desc forward_desc(const Desc& x, const Desc& w, const Desc& bias,
+                                                              const Desc& y, const ConvDims& d) {
+  return {dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x, w,
+                                          bias, y, d.stride, d.dilation, d.padding_before, d.padding_after),
           own_scratchpad(), cpu_engine()};
 }
 inline dnnl::convolution_backward_data::primitive_desc backward_data_desc(
@@ -178,8 +208,8 @@ inline dnnl::convolution_backward_data::primitive_desc backward_data_desc(
 inline dnnl::convolution_backward_weights::primitive_desc backward_weight_desc(
     const Desc& x, const Desc& dw, const Desc& dbias, const Desc& g, const ConvDims& d,
     const dnnl::convolution_forward::primitive_desc& forward) {
-  return {dnnl::convolution_backward_weights::desc(dnnl::algorithm::convolution_direct, x, dw, dbias, g, d.stride, d.dilation,
-                                                   d.padding_before, d.padding_after),
+  return {dnnl::convolution_backward_weights::desc(dnnl::algorithm::convolution_direct, x, dw, dbias, g, d.stride,
+                                                   d.dilation, d.padding_before, d.padding_after),
           own_scratchpad(), cpu_engine(), forward};
 }
 

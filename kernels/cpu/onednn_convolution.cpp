@@ -1,6 +1,7 @@
-// Measured on processors with AVX-512 and AMX: with channels last and weights in the library's own order, convolutions are as
-// quick as with both in its blocked orders, and two to eight times as quick as with channels first. So activations are always
-// handed over with the channels last, after a copy when they are not.
+// Measured on processors with AVX-512 and AMX: with channels last and weights in the library's own order, convolutions
+// are as quick as with both in its blocked orders, and two to eight times as quick as with channels first. So
+// activations that have their channels first are copied to the order the library likes best; its copies back from there
+// are the quicker ones too.
 #include "core/error.h"
 #include "kernels/cpu/onednn.h"
 
@@ -19,8 +20,15 @@ enum class Kind : std::int64_t { forward, data, weight };
 using ConvKey = Key<28>;
 
 ConvKey key_of(Kind kind, const ConvShape& s, Dtype dtype, bool x_last, bool w_last, bool y_last, std::int64_t bias) {
-  ConvKey key{static_cast<std::int64_t>(kind), s.rank, s.batch, s.in_channels, s.out_channels, s.groups,
-              static_cast<std::int64_t>(dtype), x_last * 4 + w_last * 2 + y_last, bias};
+  ConvKey key{static_cast<std::int64_t>(kind),
+              s.rank,
+              s.batch,
+              s.in_channels,
+              s.out_channels,
+              s.groups,
+              static_cast<std::int64_t>(dtype),
+              x_last * 4 + w_last * 2 + y_last,
+              bias};
   std::size_t at = 9;
   for (const auto* sizes : {s.in, s.kernel, s.out, s.stride, s.padding, s.dilation})
     for (int i = 0; i < 3; ++i) key[at++] = i < s.rank ? sizes[i] : 0;
@@ -33,7 +41,8 @@ ConvDims dims_of(const ConvShape& s) {
   ConvDims d{spatial(s.stride, s.rank), spatial(s.dilation, s.rank), spatial(s.padding, s.rank), {}};
   for (std::size_t i = 0; i < static_cast<std::size_t>(s.rank); ++i) {
     d.dilation[i] -= 1;
-    d.padding_after.push_back((s.out[i] - 1) * s.stride[i] + s.dilation[i] * (s.kernel[i] - 1) + 1 - s.in[i] - s.padding[i]);
+    d.padding_after.push_back((s.out[i] - 1) * s.stride[i] + s.dilation[i] * (s.kernel[i] - 1) + 1 - s.in[i] -
+                              s.padding[i]);
   }
   return d;
 }
@@ -123,7 +132,8 @@ struct ConvCall {
   Call call;
   Reorder first, second, result;
 
-  void run(int first_arg, const void* first_data, int second_arg, const void* second_data, int result_arg, void* result_data) {
+  void run(int first_arg, const void* first_data, int second_arg, const void* second_data, int result_arg,
+           void* result_data) {
     call.point(first_arg, copied(first, first_data));
     call.point(second_arg, copied(second, second_data));
     call.point(result_arg, result.needed() ? result.copy() : result_data);
@@ -145,11 +155,21 @@ bool is_quick(const char* implementation) {
 
 thread_local Cache<ConvKey, ConvCall> cache;
 
-/// The library's plan for a shape: channels last, weights as it likes them.
-ForwardDesc plan_forward(const ConvShape& s, Dtype dtype, const Desc& bias) {
-  const Tensors t = tensors_of(s);
-  return forward_desc(activation_desc(t.x, dtype, true), Desc(t.w, data_type(dtype), dnnl::memory::format_tag::any), bias,
-                      activation_desc(t.y, dtype, true), dims_of(s));
+Desc any_desc(const Dims& sizes, Dtype dtype) { return Desc(sizes, data_type(dtype), dnnl::memory::format_tag::any); }
+
+/// What the library is offered: channels last if one of the activations is, else its choice; weights are always its
+/// choice.
+struct Offer {
+  Desc x, w, y;
+
+  Offer(const Tensors& t, Dtype dtype, bool channels_last)
+      : x(channels_last ? activation_desc(t.x, dtype, true) : any_desc(t.x, dtype)),
+        w(any_desc(t.w, dtype)),
+        y(channels_last ? activation_desc(t.y, dtype, true) : any_desc(t.y, dtype)) {}
+};
+
+ForwardDesc plan_forward(const ConvShape& s, const Offer& offer, const Desc& bias) {
+  return forward_desc(offer.x, offer.w, bias, offer.y, dims_of(s));
 }
 
 /// Runs `make` with an empty result; where the library declines a description, it stays "not quick".
@@ -178,7 +198,7 @@ bool conv_forward(const ConvShape& s, const ConstConvData& x, const ConstConvDat
     return made([&](ConvCall& out) {
       const Tensors t = tensors_of(s);
       const Desc bias_desc = bias.data == nullptr ? Desc() : vector_desc(s.out_channels, bias.dtype);
-      const ForwardDesc desc = plan_forward(s, x.dtype, bias_desc);
+      const ForwardDesc desc = plan_forward(s, Offer(t, x.dtype, x.channels_last || y.channels_last), bias_desc);
       out.quick = is_quick(desc.impl_info_str());
       out.call.primitive = dnnl::convolution_forward(desc);
       out.call.add(DNNL_ARG_SRC, desc.src_desc());
@@ -186,9 +206,12 @@ bool conv_forward(const ConvShape& s, const ConstConvData& x, const ConstConvDat
       out.call.add(DNNL_ARG_DST, desc.dst_desc());
       if (bias.data != nullptr) out.call.add(DNNL_ARG_BIAS, bias_desc);
       out.call.add_scratchpad(desc.scratchpad_desc());
-      out.first = make_input(activation_desc(t.x, x.dtype, x.channels_last), desc.src_desc(), ScratchUse::reorder_input);
-      out.second = make_input(weight_desc(t, w.dtype, w.channels_last), desc.weights_desc(), ScratchUse::reorder_weight);
-      out.result = make_output(desc.dst_desc(), activation_desc(t.y, y.dtype, y.channels_last), ScratchUse::reorder_output);
+      out.first =
+          make_input(activation_desc(t.x, x.dtype, x.channels_last), desc.src_desc(), ScratchUse::reorder_input);
+      out.second =
+          make_input(weight_desc(t, w.dtype, w.channels_last), desc.weights_desc(), ScratchUse::reorder_weight);
+      out.result =
+          make_output(desc.dst_desc(), activation_desc(t.y, y.dtype, y.channels_last), ScratchUse::reorder_output);
     });
   });
   if (!c.quick) return false;
@@ -203,18 +226,20 @@ bool conv_backward_data(const ConvShape& s, const ConstConvData& g, const ConstC
   ConvCall& c = cache.get(key, [&] {
     return made([&](ConvCall& out) {
       const Tensors t = tensors_of(s);
-      const Desc any_weight(t.w, data_type(g.dtype), dnnl::memory::format_tag::any);
-      const auto desc = backward_data_desc(activation_desc(t.x, g.dtype, true), any_weight, activation_desc(t.y, g.dtype, true),
-                                           dims_of(s), plan_forward(s, g.dtype, Desc()));
+      const Offer offer(t, g.dtype, g.channels_last || dx.channels_last);
+      const auto desc = backward_data_desc(offer.x, offer.w, offer.y, dims_of(s), plan_forward(s, offer, Desc()));
       out.quick = is_quick(desc.impl_info_str());
       out.call.primitive = dnnl::convolution_backward_data(desc);
       out.call.add(DNNL_ARG_DIFF_DST, desc.diff_dst_desc());
       out.call.add(DNNL_ARG_WEIGHTS, desc.weights_desc());
       out.call.add(DNNL_ARG_DIFF_SRC, desc.diff_src_desc());
       out.call.add_scratchpad(desc.scratchpad_desc());
-      out.first = make_input(activation_desc(t.y, g.dtype, g.channels_last), desc.diff_dst_desc(), ScratchUse::reorder_output);
-      out.second = make_input(weight_desc(t, w.dtype, w.channels_last), desc.weights_desc(), ScratchUse::reorder_weight);
-      out.result = make_output(desc.diff_src_desc(), activation_desc(t.x, dx.dtype, dx.channels_last), ScratchUse::reorder_input);
+      out.first =
+          make_input(activation_desc(t.y, g.dtype, g.channels_last), desc.diff_dst_desc(), ScratchUse::reorder_output);
+      out.second =
+          make_input(weight_desc(t, w.dtype, w.channels_last), desc.weights_desc(), ScratchUse::reorder_weight);
+      out.result = make_output(desc.diff_src_desc(), activation_desc(t.x, dx.dtype, dx.channels_last),
+                               ScratchUse::reorder_input);
     });
   });
   if (!c.quick) return false;
@@ -230,11 +255,10 @@ bool conv_backward_weight(const ConvShape& s, const ConstConvData& x, const Cons
   ConvCall& c = cache.get(key, [&] {
     return made([&](ConvCall& out) {
       const Tensors t = tensors_of(s);
-      const Desc any_weight(t.w, data_type(kFloat32), dnnl::memory::format_tag::any);
       const Desc bias_desc = dbias.data == nullptr ? Desc() : vector_desc(s.out_channels, kFloat32);
-      const auto desc =
-          backward_weight_desc(activation_desc(t.x, x.dtype, true), any_weight, bias_desc, activation_desc(t.y, g.dtype, true),
-                               dims_of(s), plan_forward(s, x.dtype, Desc()));
+      const Offer offer(t, x.dtype, x.channels_last || g.channels_last);
+      const auto desc = backward_weight_desc(offer.x, any_desc(t.w, kFloat32), bias_desc, offer.y, dims_of(s),
+                                             plan_forward(s, offer, Desc()));
       out.quick = is_quick(desc.impl_info_str());
       out.call.primitive = dnnl::convolution_backward_weights(desc);
       out.call.add(DNNL_ARG_SRC, desc.src_desc());
@@ -242,9 +266,12 @@ bool conv_backward_weight(const ConvShape& s, const ConstConvData& x, const Cons
       out.call.add(DNNL_ARG_DIFF_WEIGHTS, desc.diff_weights_desc());
       if (dbias.data != nullptr) out.call.add(DNNL_ARG_DIFF_BIAS, bias_desc);
       out.call.add_scratchpad(desc.scratchpad_desc());
-      out.first = make_input(activation_desc(t.x, x.dtype, x.channels_last), desc.src_desc(), ScratchUse::reorder_input);
-      out.second = make_input(activation_desc(t.y, g.dtype, g.channels_last), desc.diff_dst_desc(), ScratchUse::reorder_output);
-      out.result = make_output(desc.diff_weights_desc(), weight_desc(t, kFloat32, dw.channels_last), ScratchUse::reorder_weight);
+      out.first =
+          make_input(activation_desc(t.x, x.dtype, x.channels_last), desc.src_desc(), ScratchUse::reorder_input);
+      out.second =
+          make_input(activation_desc(t.y, g.dtype, g.channels_last), desc.diff_dst_desc(), ScratchUse::reorder_output);
+      out.result =
+          make_output(desc.diff_weights_desc(), weight_desc(t, kFloat32, dw.channels_last), ScratchUse::reorder_weight);
     });
   });
   if (!c.quick) return false;

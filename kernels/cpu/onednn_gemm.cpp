@@ -42,7 +42,8 @@ std::unique_ptr<Call> make_matmul(const GemmArgs& args) {
   if (args.accumulate) ops.append_sum(1.0f);
   if (args.activation == Activation::relu) append_relu(ops);
   attr.set_post_ops(ops);
-  const Desc bias = args.bias == nullptr ? Desc() : Desc({1, args.y.cols}, data_type(args.bias_dtype), Dims{args.y.cols, 1});
+  const Desc bias =
+      args.bias == nullptr ? Desc() : Desc({1, args.y.cols}, data_type(args.bias_dtype), Dims{args.y.cols, 1});
   const auto desc = matmul_desc(describe(args.a), describe(args.b), bias, describe(args.y), attr);
   auto call = std::make_unique<Call>();
   call->primitive = dnnl::matmul(desc);
@@ -58,9 +59,10 @@ std::unique_ptr<Call> make_matmul(const GemmArgs& args) {
 
 void sgemm(const Sgemm& p) {
   const SingleThreaded scope;
-  const auto status = dnnl_sgemm(p.a_transposed ? 'T' : 'N', p.b_transposed ? 'T' : 'N', p.m, p.n, p.k, 1.0f, p.a, p.lda, p.b,
-                                 p.ldb, p.accumulate ? 1.0f : 0.0f, p.c, p.ldc);
-  check(status == dnnl_success, "oneDNN: a product [", p.m, ", ", p.k, "] x [", p.k, ", ", p.n, "] failed, status ", status);
+  const auto status = dnnl_sgemm(p.a_transposed ? 'T' : 'N', p.b_transposed ? 'T' : 'N', p.m, p.n, p.k, 1.0f, p.a,
+                                 p.lda, p.b, p.ldb, p.accumulate ? 1.0f : 0.0f, p.c, p.ldc);
+  check(status == dnnl_success, "oneDNN: a product [", p.m, ", ", p.k, "] x [", p.k, ", ", p.n, "] failed, status ",
+        status);
 }
 
 void matmul_bf16(const GemmArgs& args) {

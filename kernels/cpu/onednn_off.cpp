@@ -17,7 +17,8 @@ bool conv_forward(const ConvShape&, const ConstConvData&, const ConstConvData&, 
   return false;
 }
 bool conv_backward_data(const ConvShape&, const ConstConvData&, const ConstConvData&, const ConvData&) { return false; }
-bool conv_backward_weight(const ConvShape&, const ConstConvData&, const ConstConvData&, const ConvData&, const ConvData&) {
+bool conv_backward_weight(const ConvShape&, const ConstConvData&, const ConstConvData&, const ConvData&,
+                          const ConvData&) {
   return false;
 }
 

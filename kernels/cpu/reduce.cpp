@@ -293,7 +293,8 @@ void reduce_any(const Reduce& r, const Plan& plan, const Tensor& x, Tensor& y) {
     case ReduceKind::max: return fold<X, cpu::MaxFold>(plan, x, cpu::Itself{}, nullptr, y, kAsItIs);
     case ReduceKind::min: return fold<X, cpu::MinFold>(plan, x, cpu::Itself{}, nullptr, y, kAsItIs);
     case ReduceKind::all: return fold<X, cpu::MinFold>(plan, x, cpu::NonZero{}, nullptr, y, kAsItIs);
-    case ReduceKind::any: return fold<X, cpu::MaxFold>(plan, x, cpu::NonZero{}, nullptr, y, kAsItIs);
+    case ReduceKind::any:
+      return fold<X, cpu::MaxFold>(plan, x, cpu::NonZero{}, nullptr, y, [](X v) { return std::max(v, X(0)); });
     default:
       return reduce_floating<std::conditional_t<std::is_floating_point_v<X>, X, double>>(r, plan, x, y);
   }

@@ -2,8 +2,10 @@
 // rounded, in place where memory already has that form. The algorithms are compiled for these types alone.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <type_traits>
 #include <vector>
@@ -11,7 +13,7 @@
 #include "core/parallel.h"
 #include "core/shape.h"
 #include "core/tensor.h"
-#include "kernels/cpu/convert.h"
+#include "kernels/cpu/elements.h"
 
 namespace halftone::cpu {
 
@@ -23,51 +25,10 @@ inline std::int64_t rows_per_grain(std::int64_t width) {
   return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(width, 1));
 }
 
-namespace access_detail {
-
-template <class T, class X>
-void read(const void* base, std::int64_t offset, std::int64_t stride, std::int64_t n, X* to) {
-  const T* from = static_cast<const T*>(base) + offset;
-  if constexpr (is_half_type<T>) {
-    if constexpr (std::is_same_v<X, float>) {
-      if (stride == 1) return widen(from, to, n);
-    }
-    for (std::int64_t i = 0; i < n; ++i) to[i] = static_cast<X>(static_cast<float>(from[i * stride]));
-  } else {
-    if (stride == 1) {
-      for (std::int64_t i = 0; i < n; ++i) to[i] = static_cast<X>(from[i]);
-      return;
-    }
-    for (std::int64_t i = 0; i < n; ++i) to[i] = static_cast<X>(from[i * stride]);
-  }
-}
-
-template <class T, class X>
-void write(void* base, std::int64_t offset, std::int64_t stride, std::int64_t n, const X* from) {
-  T* to = static_cast<T*>(base) + offset;
-  if constexpr (is_half_type<T>) {
-    if constexpr (std::is_same_v<X, float>) {
-      if (stride == 1) return narrow(from, to, n);
-    }
-    for (std::int64_t i = 0; i < n; ++i) to[i * stride] = T(static_cast<float>(from[i]));
-  } else if constexpr (std::is_same_v<T, bool>) {
-    for (std::int64_t i = 0; i < n; ++i) to[i * stride] = from[i] != 0;
-  } else {
-    if (stride == 1) {
-      for (std::int64_t i = 0; i < n; ++i) to[i] = static_cast<T>(from[i]);
-      return;
-    }
-    for (std::int64_t i = 0; i < n; ++i) to[i * stride] = static_cast<T>(from[i]);
-  }
-}
-
-}  // namespace access_detail
-
-/// Calls `f` with the type that elements of `d` are read into: float, double or int64.
+/// Calls `f` with the type in which the arithmetic on floating tensors is done: double if one of them is.
 template <class F>
-void visit_arithmetic(Dtype d, F f) {
-  if (!is_floating_point(d)) return f(Type<std::int64_t>{});
-  d == kFloat64 ? f(Type<double>{}) : f(Type<float>{});
+decltype(auto) visit_real(std::initializer_list<Dtype> dtypes, F f) {
+  return std::find(dtypes.begin(), dtypes.end(), kFloat64) != dtypes.end() ? f(Type<double>{}) : f(Type<float>{});
 }
 
 /// A tensor's elements, to be read as X.
@@ -76,7 +37,7 @@ class Source {
  public:
   explicit Source(const Tensor& x)
       : base_(x.const_data_ptr()), same_(x.dtype() == dtype_of<X>), read_(visit_all(x.dtype(), []<class T>(Type<T>) {
-          return &access_detail::read<T, X>;
+          return &Source::read_as<T>;
         })) {}
 
   /// `n` elements from `offset` on, `stride` apart: where they are, if they are so already, or in the buffer.
@@ -95,6 +56,11 @@ class Source {
   }
 
  private:
+  template <class T>
+  static void read_as(const void* base, std::int64_t offset, std::int64_t stride, std::int64_t n, X* to) {
+    load_run(static_cast<const T*>(base) + offset, stride, n, to);
+  }
+
   const void* base_;
   bool same_;
   void (*read_)(const void*, std::int64_t, std::int64_t, std::int64_t, X*);
@@ -106,11 +72,11 @@ class Sink {
  public:
   explicit Sink(const Tensor& y)
       : base_(y.data_ptr()), same_(y.dtype() == dtype_of<X>), write_(visit_all(y.dtype(), []<class T>(Type<T>) {
-          return &access_detail::write<T, X>;
+          return &Sink::write_as<T>;
         })) {}
 
   /// Memory of X itself.
-  explicit Sink(X* data) : base_(data), same_(true), write_(&access_detail::write<X, X>) {}
+  explicit Sink(X* data) : base_(data), same_(true), write_(&Sink::write_as<X>) {}
 
   /// Where a row may be composed before it is given to `put`: in the tensor, if it has room for X there, or the buffer.
   X* row(std::int64_t offset, std::int64_t stride, X* buffer) const {
@@ -123,6 +89,11 @@ class Sink {
   void put(std::int64_t offset, X value) const { write_(base_, offset, 1, 1, &value); }
 
  private:
+  template <class T>
+  static void write_as(void* base, std::int64_t offset, std::int64_t stride, std::int64_t n, const X* from) {
+    store_run(from, stride, n, static_cast<T*>(base) + offset);
+  }
+
   void* base_;
   bool same_;
   void (*write_)(void*, std::int64_t, std::int64_t, std::int64_t, const X*);

@@ -125,19 +125,10 @@ void run(const RowJob<X, N>& job, Body body) {
   neighbours_are_nearer ? run_tiles(job, body) : run_rows(job, body);
 }
 
-/// Calls `f` with the type of the arithmetic: double if any tensor is.
-template <class F>
-void in_arithmetic_of(const Tensor& a, const Tensor& b, F f) {
-  if (a.dtype() == kFloat64 || b.dtype() == kFloat64)
-    f(Type<double>{});
-  else
-    f(Type<float>{});
-}
-
 }  // namespace
 
 void CpuBackend::softmax(const Tensor& x, std::int64_t dim, bool log, Tensor& y) {
-  in_arithmetic_of(x, y, [&]<class X>(Type<X>) {
+  cpu::visit_real({x.dtype(), y.dtype()}, [&]<class X>(Type<X>) {
     run(row_job<X>(dim, x, y), [log](std::int64_t n, const std::array<Row<const X>, 1>& in, Row<X> out) {
       log ? rows::log_softmax(SerialTeam{}, n, in[0], out) : rows::softmax(SerialTeam{}, n, in[0], out);
     });
@@ -145,7 +136,7 @@ void CpuBackend::softmax(const Tensor& x, std::int64_t dim, bool log, Tensor& y)
 }
 
 void CpuBackend::softmax_grad(const Tensor& g, const Tensor& y, std::int64_t dim, bool log, Tensor& dx) {
-  in_arithmetic_of(g, y, [&]<class X>(Type<X>) {
+  cpu::visit_real({g.dtype(), y.dtype()}, [&]<class X>(Type<X>) {
     run(row_job<X>(dim, g, y, dx), [log](std::int64_t n, const std::array<Row<const X>, 2>& in, Row<X> out) {
       log ? rows::log_softmax_grad(SerialTeam{}, n, in[0], in[1], out)
           : rows::softmax_grad(SerialTeam{}, n, in[0], in[1], out);

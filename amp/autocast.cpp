@@ -1,0 +1,204 @@
+#include "amp/autocast.h"
+
+#include <atomic>
+#include <map>
+
+#include "autograd/node.h"
+#include "autograd/ops.h"
+#include "core/runtime.h"
+
+namespace halftone::amp {
+namespace {
+
+std::array<std::atomic<Dtype>, kDeviceTypes> default_low{kBFloat16, kFloat16};  // by device type
+
+// Casts of parameters, made once and shared by all their uses.
+class CastCache {
+ public:
+  const Tensor& get(const Tensor& source, Dtype dtype, bool& hit) {
+    Entry& entry = entries_[{source.unsafeGetTensorImpl(), dtype}];
+    hit = entry.source.defined() && entry.storage == source.storage() && entry.version == source._version();
+    ++(hit ? info_.hits : info_.misses);
+    if (!hit) entry = make(source, dtype);
+    return entry.cast;
+  }
+  CacheInfo info() const {
+    CacheInfo info = info_;
+    info.entries = entries_.size();
+    for (const auto& [key, entry] : entries_) info.bytes += entry.cast.nbytes();
+    return info;
+  }
+  void clear() { entries_.clear(); }
+
+ private:
+  struct Entry {
+    Tensor source;                     // keeps the key's address from being used again
+    std::shared_ptr<Storage> storage;  // with the version: a weight that was written to, or exchanged, is cast anew
+    std::uint32_t version = 0;
+    Tensor cast;
+  };
+
+  // Recorded even when the first use is not: a later one may need the gradient. All uses send theirs to this one node, so
+  // it sums them in float32: in 16 bits the small ones would be lost.
+  static Entry make(const Tensor& source, Dtype dtype) {
+    const AutoGradMode recording(true);
+    Tensor cast = source.to(dtype);
+    cast.grad_fn()->sum_dtype = kFloat32;
+    return {source, source.storage(), source._version(), std::move(cast)};
+  }
+
+  std::map<std::pair<const TensorImpl*, Dtype>, Entry> entries_;
+  CacheInfo info_;
+};
+
+}  // namespace
+
+class Region final : public InputFilter {
+ public:
+  Region(const AutocastState& state, Region* around) : state_(state), cache_(around ? around->cache_ : &own_cache_) {}
+
+  static Region* current() { return dynamic_cast<Region*>(context.filter); }
+  const AutocastState& state() const { return state_; }
+  CastCache& cache() { return *cache_; }
+  std::uint64_t hits() const { return hits_; }
+
+  void operator()(const OpInfo& op, std::span<Tensor> inputs) override {
+    hits_ = 0;
+    if (op.precision == Precision::any || op.precision == Precision::full_if_unset) return;
+    for (const DeviceType type : {kCPU, kCUDA}) {
+      if (state_.of(type).enabled) cast_inputs(op, type, inputs);
+    }
+  }
+  std::optional<Dtype> output_dtype(const OpInfo& op, const Tensor& first) override {
+    if (!state_.of(first.device().type()).enabled) return std::nullopt;
+    const Dtype dtype = wanted_output(op.precision, first.dtype());
+    return dtype == Dtype::Undefined ? std::nullopt : std::optional(dtype);
+  }
+  std::unique_ptr<InputFilter> for_another_thread() const override {
+    return std::make_unique<Region>(state_, nullptr);  // with a cache of its own: there is no lock
+  }
+
+ private:
+  static bool lives_on(const Tensor& x, DeviceType type) { return x.defined() && x.device().type() == type; }
+  [[noreturn]] static void refuse(const OpInfo& op);
+  void cast_inputs(const OpInfo& op, DeviceType type, std::span<Tensor> inputs);
+  Tensor cast(const Tensor& x, Dtype dtype, Dtype low, std::size_t position);
+
+  AutocastState state_;
+  CastCache own_cache_;
+  CastCache* cache_;  // of the outermost region
+  std::uint64_t hits_ = 0;
+};
+
+void Region::cast_inputs(const OpInfo& op, DeviceType type, std::span<Tensor> inputs) {
+  Dtype widest = Dtype::Undefined;
+  for (const Tensor& x : inputs) {
+    if (!lives_on(x, type)) continue;
+    if (op.precision == Precision::banned) refuse(op);
+    widest = widen(widest, x.dtype());
+  }
+  const Dtype low = state_.of(type).low;
+  const Dtype dtype = wanted(op.precision, low, widest);
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    Tensor& x = inputs[i];
+    if (lives_on(x, type) && castable(x.dtype()) && x.dtype() != dtype) x = cast(x, dtype, low, i);
+  }
+}
+
+Tensor Region::cast(const Tensor& x, Dtype dtype, Dtype low, std::size_t position) {
+  const ContextScope unseen([](Context& c) {
+    c.filter = nullptr;
+    c.observer = nullptr;
+  });
+  const bool is_parameter = x.dtype() == kFloat32 && x.requires_grad() && x.is_leaf() && !x.is_view();
+  if (!state_.cache_enabled || dtype != low || !is_parameter) return x.to(dtype);
+  bool hit = false;
+  Tensor cached = cache_->get(x, dtype, hit);
+  if (hit && position < 64) hits_ |= std::uint64_t{1} << position;
+  return cached;
+}
+
+void Region::refuse(const OpInfo& op) {
+  const std::string safe = std::string(op.name) + "_with_logits";
+  fail(op.name, " is unsafe to autocast: its gradient may not fit into 16 bits, and in float32 it would have to be cast back. ",
+       find_op(safe) ? "Leave out the sigmoid before it and call " + safe + ", which is safe in a region; or "
+                     : std::string("To run it all the same, "),
+       "call it inside autocast(device, nullopt, /*enabled=*/false) on inputs cast to float32");
+}
+
+namespace {
+
+bool is_usable(DeviceType type, Dtype low) {
+  check<ValueError>(is_floating_point(low), "autocast: the low dtype must be a floating one, not ", low);
+  if (type == kCUDA && !cuda::is_available()) {
+    warn("autocast was asked for cuda, but CUDA is not available: the region is disabled");
+    return false;
+  }
+  if (type == kCPU && !is_low_precision(low)) {
+    warn(str("autocast on the CPU supports bfloat16 and float16, not ", low, ": the region is disabled"));
+    return false;
+  }
+  return true;
+}
+
+AutocastState changed(AutocastState state, DeviceType type, optional<Dtype> dtype, bool enabled,
+                      optional<bool> cache_enabled) {
+  const Dtype low = dtype.value_or(state.of(type).low);
+  state.of(type) = {enabled && is_usable(type, low), low};
+  state.cache_enabled = cache_enabled.value_or(state.cache_enabled);
+  return state;
+}
+
+}  // namespace
+
+AutocastState AutocastState::current() {
+  if (const Region* region = Region::current()) return region->state();
+  AutocastState state;
+  for (std::size_t i = 0; i < state.settings.size(); ++i) state.settings[i].low = default_low[i].load();
+  return state;
+}
+
+autocast::autocast(DeviceType type, optional<Dtype> dtype, bool enabled, optional<bool> cache_enabled)
+    : autocast(changed(AutocastState::current(), type, dtype, enabled, cache_enabled)) {}
+
+autocast::autocast(std::string_view type, optional<Dtype> dtype, bool enabled, optional<bool> cache_enabled)
+    : autocast(device_type(type), dtype, enabled, cache_enabled) {}
+
+autocast::autocast(const AutocastState& state)
+    : region_(std::make_unique<Region>(state, Region::current())), outer_(context.filter) {
+  context.filter = region_.get();
+}
+
+autocast::~autocast() { context.filter = outer_; }
+
+DeviceType device_type(std::string_view text) {
+  for (const DeviceType type : {kCPU, kCUDA}) {
+    if (text == name(type)) return type;
+  }
+  fail("unknown device type '", text, "'; there are 'cpu' and 'cuda', without an index");
+}
+
+bool is_autocast_enabled(DeviceType type) { return AutocastState::current().of(type).enabled; }
+Dtype get_autocast_dtype(DeviceType type) { return AutocastState::current().of(type).low; }
+bool is_autocast_cache_enabled() { return AutocastState::current().cache_enabled; }
+
+void set_autocast_dtype(DeviceType type, Dtype dtype) {
+  check<ValueError>(is_floating_point(dtype), "set_autocast_dtype: expected a floating dtype, not ", dtype);
+  default_low[static_cast<std::size_t>(type)] = dtype;
+}
+
+CacheInfo autocast_cache() {
+  Region* region = Region::current();
+  return region ? region->cache().info() : CacheInfo();
+}
+
+void clear_autocast_cache() {
+  if (Region* region = Region::current()) region->cache().clear();
+}
+
+std::uint64_t last_cache_hits() {
+  const Region* region = Region::current();
+  return region ? region->hits() : 0;
+}
+
+}  // namespace halftone::amp

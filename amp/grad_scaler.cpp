@@ -1,0 +1,318 @@
+#include "amp/grad_scaler.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "amp/autocast.h"
+#include "autograd/ops.h"
+#include "core/runtime.h"
+#include "kernels/backend.h"
+#include "optim/clip.h"
+#include "optim/scaled_optimizer.h"
+
+namespace halftone::amp {
+namespace {
+
+const auto kPlain = [](Context& c) { c = {.record = false}; };
+
+void validate(const GradScalerOptions& o) {
+  check<ValueError>(std::isfinite(o.init_scale) && o.init_scale > 0 && o.init_scale <= FLT_MAX,
+                    "GradScaler: init_scale must be a positive float32 number, not ", o.init_scale);
+  check<ValueError>(o.growth_factor > 1, "GradScaler: the growth factor must be > 1.0, not ", o.growth_factor);
+  check<ValueError>(o.backoff_factor > 0 && o.backoff_factor < 1,
+                    "GradScaler: the backoff factor must be between 0 and 1.0, not ", o.backoff_factor);
+  check<ValueError>(o.growth_interval >= 1, "GradScaler: the growth interval must be at least 1, not ",
+                    o.growth_interval);
+  check<ValueError>(0 < o.min_scale && o.min_scale <= o.max_scale && o.max_scale <= FLT_MAX,
+                    "GradScaler: min_scale and max_scale must be positive float32 numbers in that order, not ",
+                    o.min_scale, " and ", o.max_scale);
+}
+
+Tensor counts_tensor(const ScaleState& s, Device device) {
+  Tensor counts = empty({3}, kInt32);
+  const std::int32_t fields[] = {s.clean_steps, s.skipped, s.skipped_in_a_row};
+  std::copy_n(fields, 3, counts.data_ptr<std::int32_t>());
+  return counts.to(device);
+}
+
+}  // namespace
+
+GradScaler::GradScaler(DeviceType device, GradScalerOptions options) : options_(options) {
+  if (options_.enabled && device == kCUDA && !cuda::is_available()) {
+    warn("GradScaler is made for cuda, but CUDA is not available: it is disabled");
+    options_.enabled = false;
+  }
+  validate(options_);
+  initial_.scale = static_cast<float>(options_.init_scale);
+}
+
+GradScaler::GradScaler(std::string_view device, GradScalerOptions options)
+    : GradScaler(device_type(device), options) {}
+
+ScaleRule GradScaler::rule() const {
+  return {options_.growth_factor, options_.backoff_factor, options_.growth_interval,
+          static_cast<float>(options_.min_scale), static_cast<float>(options_.max_scale)};
+}
+
+// ---------------------------------------------------------------- scale
+
+void GradScaler::begin(Device device) {
+  scale_ = full({}, initial_.scale, TensorOptions(kFloat32).device(device));
+  counts_ = counts_tensor(initial_, device);
+}
+
+Tensor GradScaler::scale_on(Device device) {
+  if (device == scale_.device()) return scale_;
+  Tensor& copy = scales_[device];
+  if (!copy.defined()) copy = scale_.to(device);
+  return copy;
+}
+
+Tensor GradScaler::scale(const Tensor& output) {
+  if (!is_enabled()) return output;
+  check<ValueError>(output.defined() && output.is_floating_point(), "GradScaler.scale: outputs must be floating tensors, got ",
+                    output.defined() ? describe(output) : "an undefined one");
+  if (!scale_.defined()) begin(output.device());
+  return (output.dtype() == kFloat16 ? output.to(kFloat32) : output) * scale_on(output.device());
+}
+
+// ---------------------------------------------------------------- unscale_ and step
+
+void GradScaler::check_started(const char* call) const {
+  check(scale_.defined(), "GradScaler.", call,
+        ": no scale yet, as scale() was never called. Was backward called on scaler.scale(loss)?");
+}
+
+GradScaler::OptimizerRecord& GradScaler::record_for(optim::Optimizer& optimizer, Call call) {
+  const char* const method = call == Call::step ? "step" : "unscale_";
+  check_started(method);
+  OptimizerRecord& record = records_[&optimizer];
+  const char* const wrong = objection(record.stage, call);
+  check(!wrong, "GradScaler.", method, ": ", wrong ? wrong : "", " Call update() once, at the end of each iteration");
+  return record;
+}
+
+GradScaler::ByDevice GradScaler::gradients(const optim::Optimizer& optimizer, Half half) {
+  ByDevice lists;
+  for (const optim::OptimizerParamGroup& group : optimizer.param_groups()) {
+    for (const Tensor& p : group.params()) {
+      const Tensor& grad = p.grad();
+      if (!grad.defined()) continue;
+      check<ValueError>(half == Half::accepted || grad.dtype() != kFloat16,
+                        "Attempting to unscale FP16 gradients: ", optimizer.describe_parameter(p), " is ", describe(p),
+                        ". Divided by the scale they may vanish. Keep parameters in float32 and let autocast cast them, "
+                        "or call step() without unscale_()");
+      auto list = std::ranges::find(lists, grad.device(), [](const auto& entry) { return entry.first; });
+      if (list == lists.end()) list = lists.insert(list, {grad.device(), {}});
+      list->second.push_back(grad);
+    }
+  }
+  return lists;
+}
+
+// A zero for a check to set. They come from blocks: zeroing costs a launch in 64 steps, not one a step, and whoever holds an
+// old flag can still read it.
+Tensor GradScaler::fresh_flag(Device device) {
+  constexpr std::int64_t kBlock = 64;
+  FlagBlock& block = flag_blocks_[device];
+  if (!block.zeros.defined() || block.used == kBlock) block = {zeros({kBlock}, TensorOptions(kFloat32).device(device)), 0};
+  return alias(block.zeros, {}, {}, block.used++);
+}
+
+// Multiplies by the factor; undefined means 1, which only looks.
+std::vector<Tensor> GradScaler::check_and_multiply(const ByDevice& gradients, const Tensor& factor) {
+  std::vector<Tensor> flags;
+  for (const auto& [device, list] : gradients) {
+    Tensor& one = ones_[device];
+    if (!one.defined()) one = ones({}, TensorOptions(kFloat32).device(device));
+    Tensor flag = fresh_flag(device);
+    backend(device.type()).unscale(list, factor.defined() ? factor.to(device) : one, flag);
+    if (factor.defined()) optim::bump_versions(list);
+    flags.push_back(std::move(flag));
+  }
+  return flags;
+}
+
+void GradScaler::unscale_(optim::Optimizer& optimizer) {
+  if (!is_enabled()) return;
+  const ContextScope scope(kPlain);
+  OptimizerRecord& record = record_for(optimizer, Call::unscale);
+  const ByDevice lists = gradients(optimizer, Half::refused);
+  record.flags = check_and_multiply(lists, reciprocal(scale_));
+  record.stage = Stage::unscaled;
+}
+
+StepResult GradScaler::step(optim::Optimizer& optimizer, const optim::Optimizer::LossClosure& closure) {
+  if (!is_enabled()) return {optimizer.step(closure), {}};
+  check(!closure, "GradScaler.step: closure use is not currently supported while the scaler is enabled, as the closure "
+        "would put scaled gradients in the place of unscaled ones");
+  OptimizerRecord& record = record_for(optimizer, Call::step);
+  auto* const scaled = dynamic_cast<optim::ScaledOptimizer*>(&optimizer);
+  const bool divides = scaled && record.stage == Stage::ready;
+  if (record.stage == Stage::ready) {
+    const ByDevice lists = gradients(optimizer, scaled ? Half::accepted : Half::refused);
+    check(!lists.empty(), "GradScaler.step: No inf checks were recorded for this optimizer, as none of its parameters has a "
+          "gradient. Was backward called on scaler.scale(loss), and does the loss depend on them?");
+    const ContextScope scope(kPlain);
+    record.flags = check_and_multiply(lists, scaled ? Tensor() : reciprocal(scale_));
+  }
+  check(!record.flags.empty(), "GradScaler.step: No inf checks were recorded for this optimizer: when unscale_() was called, "
+        "none of its parameters had a gradient");
+  record.stage = Stage::unscaled;
+  StepResult result({}, total(record.flags));
+  if (scaled) {
+    scaled->step_scaled({divides ? scale_ : Tensor(), total(record.flags)});
+  } else if (result.stepped()) {
+    result.value = optimizer.step();
+  }
+  record.stage = Stage::stepped;
+  return result;
+}
+
+Tensor GradScaler::clip_grad_norm_(optim::Optimizer& optimizer, double max_norm, double norm_type) {
+  if (is_enabled() && records_[&optimizer].stage != Stage::unscaled) unscale_(optimizer);
+  std::vector<Tensor> params;
+  for (const optim::OptimizerParamGroup& group : optimizer.param_groups()) {
+    params.insert(params.end(), group.params().begin(), group.params().end());
+  }
+  return nn::utils::clip_grad_norm_on_device_(params, max_norm, norm_type);
+}
+
+// ---------------------------------------------------------------- update
+
+Tensor GradScaler::total(const std::vector<Tensor>& flags) const {
+  const ContextScope scope(kPlain);
+  Tensor sum = flags[0].to(scale_.device());
+  for (std::size_t i = 1; i < flags.size(); ++i) sum = sum + flags[i].to(scale_.device());
+  return sum;
+}
+
+void GradScaler::update() {
+  if (!is_enabled()) return;
+  check_started("update");
+  const ContextScope scope(kPlain);
+  std::vector<Tensor> flags;
+  for (const auto& [optimizer, record] : records_) flags.insert(flags.end(), record.flags.begin(), record.flags.end());
+  check(!flags.empty(), "GradScaler.update: No inf checks were recorded prior to update. Call step() first");
+  const Tensor flag = total(flags);
+  Tensor new_scale = empty_like(scale_), new_counts = empty_like(counts_);
+  backend(scale_).next_scale(rule(), scale_, counts_, flag, new_scale, new_counts);
+  history_.push_back({updates_++, scale_, flag});
+  if (history_.size() > options_.history) history_.pop_front();
+  end_iteration(std::move(new_scale), std::move(new_counts));
+  watch_skips();
+}
+
+void GradScaler::update(double new_scale) {
+  if (!is_enabled()) return;
+  check_started("update");
+  check<ValueError>(std::isfinite(new_scale) && new_scale > 0 && new_scale <= FLT_MAX,
+                    "GradScaler.update: the new scale must be a positive float32 number, not ", new_scale);
+  end_iteration(full({}, new_scale, scale_.options()), counts_);
+}
+
+void GradScaler::update(const Tensor& new_scale) {
+  if (!is_enabled()) return;
+  check_started("update");
+  check<ValueError>(new_scale.defined() && new_scale.numel() == 1 && !new_scale.requires_grad(),
+                    "GradScaler.update: the new scale must be a number or a tensor of one element that requires no gradient");
+  const ContextScope scope(kPlain);
+  end_iteration(new_scale.to(scale_.device(), kFloat32, false, /*copy=*/true).reshape({}), counts_);
+}
+
+void GradScaler::end_iteration(Tensor new_scale, Tensor new_counts) {
+  scale_ = std::move(new_scale);
+  counts_ = std::move(new_counts);
+  scales_.clear();
+  records_.clear();
+}
+
+// Looks every n updates, so n skips in a row are seen after 2 n at the latest.
+void GradScaler::watch_skips() const {
+  const std::int64_t limit = options_.max_skips_in_a_row;
+  if (limit <= 0 || updates_ % limit != 0) return;
+  const std::int32_t in_a_row = counts()[2];
+  check(in_a_row < limit, "GradScaler: the last ", in_a_row, " steps were all skipped, and the scale is down to ",
+        get_scale(), ": the gradients are not finite whatever the scale. first_nonfinite() names the parameter");
+}
+
+// ---------------------------------------------------------------- looking in
+
+std::vector<std::int32_t> GradScaler::counts() const {
+  if (!counts_.defined()) return {initial_.clean_steps, initial_.skipped, initial_.skipped_in_a_row};
+  const Tensor here = counts_.cpu();
+  return {here.data_ptr<std::int32_t>(), here.data_ptr<std::int32_t>() + 3};
+}
+
+double GradScaler::get_scale() const {
+  if (!is_enabled()) return 1;
+  return scale_.defined() ? double{scale_.item<float>()} : double{initial_.scale};
+}
+std::int64_t GradScaler::get_growth_tracker() const { return counts()[0]; }
+std::int64_t GradScaler::skipped_steps() const { return counts()[1]; }
+
+std::vector<GradScaler::Record> GradScaler::history() const {
+  std::vector<Record> records;
+  for (const Past& past : history_)
+    records.push_back({past.update, double{past.scale.item<float>()}, past.flag.item<float>() != 0});
+  return records;
+}
+
+optional<std::string> GradScaler::first_nonfinite(const optim::Optimizer& optimizer) {
+  const ContextScope scope(kPlain);
+  for (const optim::OptimizerParamGroup& group : optimizer.param_groups()) {
+    for (const Tensor& p : group.params()) {
+      if (p.grad().defined() && !isfinite(p.grad()).all().item<bool>()) return optimizer.describe_parameter(p);
+    }
+  }
+  return nullopt;
+}
+
+void GradScaler::set_growth_factor(double factor) {
+  GradScalerOptions changed = options_;
+  changed.growth_factor = factor;
+  validate(changed);
+  options_ = changed;
+}
+void GradScaler::set_backoff_factor(double factor) {
+  GradScalerOptions changed = options_;
+  changed.backoff_factor = factor;
+  validate(changed);
+  options_ = changed;
+}
+void GradScaler::set_growth_interval(std::int64_t steps) {
+  GradScalerOptions changed = options_;
+  changed.growth_interval = steps;
+  validate(changed);
+  options_ = changed;
+}
+
+StateDict GradScaler::state_dict() const {
+  StateDict out;
+  if (!is_enabled()) return out;
+  out.set("scale", get_scale());
+  out.set("growth_factor", options_.growth_factor);
+  out.set("backoff_factor", options_.backoff_factor);
+  out.set("growth_interval", options_.growth_interval);
+  out.set("_growth_tracker", get_growth_tracker());
+  return out;
+}
+
+void GradScaler::load_state_dict(const StateDict& saved) {
+  if (!is_enabled()) return;
+  check(!saved.empty(), "GradScaler.load_state_dict: the source state dict is empty, possibly because it was saved from a "
+        "disabled GradScaler");
+  GradScalerOptions changed = options_;
+  changed.init_scale = saved.get<double>("scale");
+  changed.growth_factor = saved.get<double>("growth_factor");
+  changed.backoff_factor = saved.get<double>("backoff_factor");
+  changed.growth_interval = saved.get<std::int64_t>("growth_interval");
+  const auto clean_steps = saved.get<std::int32_t>("_growth_tracker");
+  validate(changed);
+  options_ = changed;
+  initial_ = {.scale = static_cast<float>(changed.init_scale), .clean_steps = clean_steps};
+  if (scale_.defined()) begin(scale_.device());
+  scales_.clear();
+}
+
+}  // namespace halftone::amp

@@ -1,0 +1,374 @@
+#include "nn/module.h"
+
+#include <cxxabi.h>
+
+#include <ostream>
+#include <typeinfo>
+#include <unordered_set>
+
+#include "core/serialize.h"
+
+namespace halftone::nn {
+
+namespace {
+
+std::string demangled(const char* name) {
+  int status = 0;
+  const std::unique_ptr<char, void (*)(void*)> text(abi::__cxa_demangle(name, nullptr, nullptr, &status), std::free);
+  return status == 0 ? text.get() : name;
+}
+
+/// "halftone::nn::LinearImpl" is shown as "Linear".
+std::string short_name(std::string name) {
+  if (const auto colons = name.rfind("::"); colons != std::string::npos) name.erase(0, colons + 2);
+  if (name.size() > 4 && name.ends_with("Impl")) name.resize(name.size() - 4);
+  return name;
+}
+
+std::string quoted_list(const std::vector<std::string>& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "'" : ", '") + name + "'";
+  return list;
+}
+
+}  // namespace
+
+std::string join_names(const std::string& prefix, const std::string& name) {
+  return prefix.empty() ? name : prefix + '.' + name;
+}
+
+const std::string& Module::name() const noexcept {
+  if (name_.empty()) name_ = demangled(typeid(*this).name());
+  return name_;
+}
+
+std::string Module::display_name() const {
+  return path_.empty() ? short_name(name()) : short_name(name()) + " '" + path_ + "'";
+}
+
+// ------------------------------------------------------------------------------------------------ traversal
+
+void Module::collect(OrderedDict<std::string, Tensor> Module::*registry, const std::string& prefix, bool recurse,
+                     OrderedDict<std::string, Tensor>& out) const {
+  for (const auto& item : this->*registry) {
+    if (item.value().defined()) out.insert(join_names(prefix, item.key()), item.value());
+  }
+  if (!recurse) return;
+  for (const auto& child : children_) child.value()->collect(registry, join_names(prefix, child.key()), true, out);
+}
+
+namespace {
+
+OrderedDict<std::string, Tensor> without_repetitions(const OrderedDict<std::string, Tensor>& all) {
+  OrderedDict<std::string, Tensor> result(all.key_description());
+  result.reserve(all.size());
+  std::unordered_set<const TensorImpl*> seen;
+  for (const auto& item : all) {
+    if (seen.insert(item.value().unsafeGetTensorImpl()).second) result.insert(item.key(), item.value());
+  }
+  return result;
+}
+
+}  // namespace
+
+OrderedDict<std::string, Tensor> Module::named_parameters(bool recurse) const {
+  OrderedDict<std::string, Tensor> all("Parameter");
+  collect(&Module::parameters_, "", recurse, all);
+  return without_repetitions(all);
+}
+
+OrderedDict<std::string, Tensor> Module::named_buffers(bool recurse) const {
+  OrderedDict<std::string, Tensor> all("Buffer");
+  collect(&Module::buffers_, "", recurse, all);
+  return without_repetitions(all);
+}
+
+std::vector<Tensor> Module::parameters(bool recurse) const { return named_parameters(recurse).values(); }
+std::vector<Tensor> Module::buffers(bool recurse) const { return named_buffers(recurse).values(); }
+
+std::vector<std::shared_ptr<Module>> Module::modules(bool include_self) const {
+  return named_modules("", include_self).values();
+}
+
+OrderedDict<std::string, std::shared_ptr<Module>> Module::named_modules(const std::string& prefix,
+                                                                        bool include_self) const {
+  OrderedDict<std::string, std::shared_ptr<Module>> all("Module");
+  if (include_self) all.insert(prefix, shared_self());
+  collect_modules(prefix, all);
+  return all;
+}
+
+void Module::collect_modules(const std::string& prefix, OrderedDict<std::string, std::shared_ptr<Module>>& out) const {
+  for (const auto& child : children_) {
+    const std::string name = join_names(prefix, child.key());
+    out.insert(name, child.value());
+    child.value()->collect_modules(name, out);
+  }
+}
+
+std::shared_ptr<Module> Module::shared_self() const {
+  auto self = std::const_pointer_cast<Module>(weak_from_this().lock());
+  check(self != nullptr, "It looks like you attempted to retrieve your top-level module as a shared_ptr, but ", name(),
+        " is not stored in a shared_ptr. Use std::make_shared<", name(),
+        "> instead of creating it on the stack, or do not ask for the top-level module: pass include_self = false to "
+        "modules() or named_modules()");
+  return self;
+}
+
+// ------------------------------------------------------------------------------------------------ mode
+
+void Module::train(bool on) {
+  for (const auto& child : children_) child.value()->train(on);
+  is_training_ = on;
+}
+
+void Module::zero_grad(bool set_to_none) {
+  for (const Tensor& parameter : parameters()) {
+    if (!parameter.grad().defined()) continue;
+    Tensor& grad = parameter.mutable_grad();
+    if (set_to_none) {
+      grad.reset();
+    } else {
+      grad.detach_();
+      grad.zero_();
+    }
+  }
+}
+
+void Module::requires_grad_(bool on) {
+  for (const Tensor& parameter : parameters()) parameter.requires_grad_(on);
+}
+
+// ------------------------------------------------------------------------------------------------ dtype and device
+
+void Module::to(Device device, Dtype dtype, bool non_blocking) {
+  check_target(dtype);
+  for (const auto& child : children_) child.value()->to(device, dtype, non_blocking);
+  convert_own(TensorOptions(device).dtype(dtype), non_blocking);
+}
+
+void Module::to(Dtype dtype, bool non_blocking) {
+  check_target(dtype);
+  for (const auto& child : children_) child.value()->to(dtype, non_blocking);
+  convert_own(dtype, non_blocking);
+}
+
+void Module::to(Device device, bool non_blocking) {
+  for (const auto& child : children_) child.value()->to(device, non_blocking);
+  convert_own(device, non_blocking);
+}
+
+void Module::to_low_precision(Dtype dtype, bool keep_norm_fp32) {
+  if (!keep_norm_fp32) return to(dtype);
+  for (const auto& child : children_) child.value()->to_low_precision(dtype, true);
+  convert_own(is_normalization() ? kFloat32 : dtype, false);
+}
+
+void Module::check_target(Dtype dtype) const {
+  if (is_floating_point(dtype)) return;
+  for (const auto& item : named_parameters()) {
+    check<TypeError>(!item.value().requires_grad(), "to: the parameter '", item.key(), "' of ", name(),
+                     " requires a gradient, so it cannot become ", dtype);
+  }
+}
+
+namespace {
+
+/// Tensors and gradients keep their identity. Shared ones are converted once: the second time there is nothing to do.
+void convert(const Tensor& tensor, const TensorOptions& options, bool non_blocking) {
+  const bool keeps_dtype = !options.has_dtype() || !tensor.is_floating_point();
+  const TensorOptions wanted = keeps_dtype ? options.dtype(nullopt) : options;
+  const Tensor converted = tensor.detach().to(wanted, non_blocking);
+  const bool changes = converted.dtype() != tensor.dtype() || converted.device() != tensor.device();
+  if (tensor.grad().defined()) convert(tensor.grad(), options, non_blocking);
+  if (changes) tensor.set_data(converted);
+}
+
+}  // namespace
+
+void Module::convert_own(const TensorOptions& options, bool non_blocking) {
+  for (const auto* registry : {&parameters_, &buffers_}) {
+    for (const auto& item : *registry) {
+      if (item.value().defined()) convert(item.value(), options, non_blocking);
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------------------------ copies
+
+std::shared_ptr<Module> Module::clone(const optional<Device>&) const {
+  fail<NotImplementedError>("clone() has not been implemented for ", name(), ". Subclass torch::nn::Cloneable<", name(),
+                            "> instead of torch::nn::Module to inherit the ability to clone.");
+}
+
+void Module::clone_(Module&, const optional<Device>&) {}
+
+// ------------------------------------------------------------------------------------------------ persistence
+
+void Module::save(serialize::OutputArchive& archive) const {
+  for (const auto* registry : {&parameters_, &buffers_}) {
+    for (const auto& item : *registry) {
+      if (item.value().defined()) archive.write(item.key(), item.value(), registry == &buffers_);
+    }
+  }
+  for (const auto& child : children_) {
+    if (child.value()->is_serializable()) archive.write(child.key(), *child.value());
+  }
+}
+
+void Module::load(serialize::InputArchive& archive) {
+  for (auto* registry : {&parameters_, &buffers_}) {
+    for (auto& item : *registry) {
+      if (item.value().defined()) archive.read(item.key(), item.value(), registry == &buffers_);
+    }
+  }
+  for (const auto& child : children_) {
+    if (!child.value()->is_serializable()) continue;
+    serialize::InputArchive part = archive.nested(child.key());
+    child.value()->load(part);
+  }
+}
+
+void Module::collect_state(const std::string& prefix, OrderedDict<std::string, Tensor>& out) const {
+  for (const auto* registry : {&parameters_, &buffers_}) {
+    for (const auto& item : *registry) {
+      if (item.value().defined()) out.insert(join_names(prefix, item.key()), item.value().detach());
+    }
+  }
+  for (const auto& child : children_) child.value()->collect_state(join_names(prefix, child.key()), out);
+}
+
+OrderedDict<std::string, Tensor> Module::state_dict() const {
+  OrderedDict<std::string, Tensor> state("Tensor");
+  collect_state("", state);
+  return state;
+}
+
+IncompatibleKeys Module::load_state_dict(const OrderedDict<std::string, Tensor>& state, bool strict) {
+  const OrderedDict<std::string, Tensor> own = state_dict();
+  IncompatibleKeys keys;
+  std::string problems;
+  for (const auto& item : own) {
+    const Tensor* given = state.find(item.key());
+    if (!given || !given->defined()) {
+      keys.missing_keys.push_back(item.key());
+    } else if (given->sizes() != item.value().sizes()) {
+      problems += str("\n  size mismatch for '", item.key(), "': the state has ", given->sizes(), ", the module ",
+                      item.value().sizes());
+    }
+  }
+  for (const auto& item : state) {
+    if (!own.contains(item.key())) keys.unexpected_keys.push_back(item.key());
+  }
+  if (strict && !keys.missing_keys.empty()) problems += "\n  missing: " + quoted_list(keys.missing_keys);
+  if (strict && !keys.unexpected_keys.empty()) problems += "\n  unexpected: " + quoted_list(keys.unexpected_keys);
+  check(problems.empty(), "load_state_dict: the state does not fit ", name(), ", and nothing was loaded:", problems);
+  for (const auto& item : own) {
+    if (const Tensor* given = state.find(item.key()); given && given->defined()) item.value().copy_(given->detach());
+  }
+  return keys;
+}
+
+// ------------------------------------------------------------------------------------------------ hooks
+
+void Module::remove_hook(std::size_t handle) {
+  const auto is_it = [&](const auto& hook) { return hook.handle == handle; };
+  const std::size_t removed = std::erase_if(pre_hooks_, is_it) + std::erase_if(hooks_, is_it);
+  check<ValueError>(removed > 0, "remove_hook: ", display_name(), " has no hook ", handle);
+}
+
+void Module::run_pre_hooks(std::vector<Tensor>& inputs) {
+  const auto hooks = pre_hooks_;  // a hook may remove itself
+  for (const auto& hook : hooks) {
+    std::vector<Tensor> result = hook.run(*this, inputs);
+    check(result.size() == inputs.size(), "a forward pre-hook of ", display_name(), " returned ", result.size(),
+          " tensors for ", inputs.size());
+    inputs = std::move(result);
+  }
+}
+
+void Module::run_hooks(const std::vector<Tensor>& inputs, Tensor& output) {
+  const auto hooks = hooks_;
+  check<NotImplementedError>(hooks.empty() || output.defined(), "forward hooks see one Tensor as output, but ",
+                             display_name(), " returns something else");
+  for (const auto& hook : hooks) {
+    Tensor result = hook.run(*this, inputs, output);
+    if (result.defined()) output = std::move(result);
+  }
+}
+
+// ------------------------------------------------------------------------------------------------ registration
+
+void Module::check_name(const char* kind, const std::string& name) const {
+  check<ValueError>(!name.empty(), kind, " name must not be empty");
+  check<ValueError>(name.find('.') == std::string::npos, kind, " name must not contain a dot (got '", name, "')");
+  check<ValueError>(!parameters_.contains(name) && !buffers_.contains(name) && !children_.contains(name), kind, " '",
+                    name, "' already defined");
+}
+
+Tensor& Module::register_parameter(std::string name, Tensor tensor, bool requires_grad) {
+  check_name("Parameter", name);
+  if (!tensor.defined()) {
+    if (requires_grad) {
+      warn("An undefined tensor cannot require grad. Ignoring the `requires_grad=true` function parameter of '" + name +
+           "'.");
+    }
+  } else {
+    check<TypeError>(!requires_grad || tensor.is_floating_point(),
+                     "Only Tensors of floating point dtype can require gradients, but the parameter '", name, "' is ",
+                     tensor.dtype(), "; register it with requires_grad = false, or as a buffer");
+    tensor.requires_grad_(requires_grad);
+  }
+  return parameters_.insert(std::move(name), std::move(tensor));
+}
+
+Tensor& Module::register_buffer(std::string name, Tensor tensor) {
+  check_name("Buffer", name);
+  return buffers_.insert(std::move(name), std::move(tensor));
+}
+
+void Module::add_child(std::string name, std::shared_ptr<Module> module) {
+  check_name("Submodule", name);
+  check<ValueError>(module != nullptr, "Submodule '", name, "' is a null pointer");
+  module->set_path(join_names(path_, name));
+  children_.insert(std::move(name), std::move(module));
+}
+
+void Module::put_child(const std::string& name, std::shared_ptr<Module> module) {
+  check<ValueError>(module != nullptr, "Submodule '", name, "' is a null pointer");
+  std::shared_ptr<Module>& place = children_[name];
+  module->set_path(join_names(path_, name));
+  place = std::move(module);
+}
+
+void Module::unregister_module(const std::string& name) {
+  check<ValueError>(children_.contains(name), "No Module with name `", name, "` is registered");
+  children_[name]->set_path("");
+  children_.erase(name);
+}
+
+void Module::set_path(std::string path) {
+  path_ = std::move(path);
+  for (const auto& child : children_) child.value()->set_path(join_names(path_, child.key()));
+}
+
+// ------------------------------------------------------------------------------------------------ printing
+
+void Module::print(std::ostream& out, const std::string& indentation) const {
+  pretty_print(out);
+  if (children_.is_empty()) return;
+  out << "(\n";
+  for (const auto& child : children_) {
+    out << indentation << "  (" << child.key() << "): ";
+    child.value()->print(out, indentation + "  ");
+    out << '\n';
+  }
+  out << indentation << ')';
+}
+
+std::ostream& operator<<(std::ostream& out, const Module& module) {
+  module.print(out, "");
+  return out;
+}
+
+}  // namespace halftone::nn

@@ -1,0 +1,110 @@
+#include "optim/adam.h"
+
+#include "autograd/ops.h"
+#include "kernels/backend.h"
+
+namespace halftone::optim {
+
+template <bool Decoupled>
+void BasicAdamOptions<Decoupled>::validate() const {
+  const auto [beta1, beta2] = betas_;
+  check<ValueError>(lr_ >= 0, "Invalid learning rate: ", lr_, "; it must not be negative");
+  check<ValueError>(eps_ >= 0, "Invalid epsilon value: ", eps_, "; it must not be negative");
+  check<ValueError>(0 <= beta1 && beta1 < 1, "Invalid beta parameter at index 0: ", beta1, "; it must be in [0, 1)");
+  check<ValueError>(0 <= beta2 && beta2 < 1, "Invalid beta parameter at index 1: ", beta2, "; it must be in [0, 1)");
+  check<ValueError>(weight_decay_ >= 0, "Invalid weight_decay value: ", weight_decay_, "; it must not be negative");
+}
+
+std::int64_t& AdamParamState::settled() {
+  if (skipped_.defined()) {
+    attempted_ -= skipped_.item<std::int64_t>();
+    skipped_.reset();
+  }
+  return attempted_;
+}
+
+/// Parameters that one kernel call updates: of one dtype on one device, after the same steps.
+struct AdamBatch {
+  std::vector<Tensor> params, targets, grads, first, second, second_max;
+  std::vector<AdamParamState*> states;
+
+  struct Key {
+    BatchKey tensors;
+    std::int64_t attempted;
+    const TensorImpl* skipped;
+    auto operator<=>(const Key&) const = default;
+  };
+  static Key key(const Tensor& param, const AdamParamState& state) {
+    return {BatchKey(param, param.grad()), state.attempted_, state.skipped_.unsafeGetTensorImpl()};
+  }
+
+  // The tensor in which this batch counts its skips. Parameters that sit this step out keep the old one.
+  Tensor skip_counter(bool may_skip) const {
+    Tensor counter = states[0]->skipped_;
+    if (counter.defined()) {
+      const bool others_share_it = counter.use_count() > static_cast<long>(states.size()) + 1;
+      return others_share_it ? counter.clone() : counter;
+    }
+    return may_skip ? zeros({}, TensorOptions(kInt64).device(params[0].device())) : counter;
+  }
+
+  void run(AdamStep step, const Scaling& scaling) const {
+    const auto [grad_scale, found_inf] = scaling.on(params[0].device());
+    const Tensor skipped = skip_counter(found_inf.defined());
+    for (AdamParamState* state : states) {
+      ++state->attempted_;
+      state->skipped_ = skipped;
+    }
+    step.steps = static_cast<double>(states[0]->attempted_);
+    backend(params[0]).adam(step.corrected(step.steps), targets, grads, first, second, second_max, grad_scale,
+                            found_inf, skipped);
+    bump_versions(targets);
+    if (grad_scale.defined()) bump_versions(grads);
+    for (std::size_t i = 0; i < params.size(); ++i) {
+      if (!targets[i].is_same(params[i])) states[i]->write_back(params[i]);
+    }
+  }
+};
+
+template <bool Decoupled>
+void BasicAdam<Decoupled>::add(AdamBatch& batch, const Options& options, const Tensor& param) {
+  auto& state = state_of<AdamParamState>(param);
+  fit_state(state.exp_avg(), param);
+  fit_state(state.exp_avg_sq(), param);
+  batch.params.push_back(param);
+  batch.targets.push_back(state.target(param, options.master_weights()));
+  batch.grads.push_back(param.grad());
+  batch.first.push_back(state.exp_avg());
+  batch.second.push_back(state.exp_avg_sq());
+  batch.states.push_back(&state);
+  if (!options.amsgrad()) return;
+  fit_state(state.max_exp_avg_sq(), param);
+  batch.second_max.push_back(state.max_exp_avg_sq());
+}
+
+template <bool Decoupled>
+void BasicAdam<Decoupled>::update(const Scaling& scaling) {
+  for (OptimizerParamGroup& group : param_groups_) {
+    const auto& options = static_cast<const Options&>(group.options());
+    std::map<AdamBatch::Key, AdamBatch> batches;
+    for (const Tensor& p : group.params()) {
+      if (p.grad().defined()) add(batches[AdamBatch::key(p, state_of<AdamParamState>(p))], options, p);
+    }
+    const AdamStep step{.lr = options.lr(),
+                        .beta1 = std::get<0>(options.betas()),
+                        .beta2 = std::get<1>(options.betas()),
+                        .eps = options.eps(),
+                        .weight_decay = options.weight_decay(),
+                        .decoupled = Decoupled,
+                        .amsgrad = options.amsgrad(),
+                        .maximize = options.maximize()};
+    for (const auto& [key, batch] : batches) batch.run(step, scaling);
+  }
+}
+
+template struct BasicAdamOptions<false>;
+template struct BasicAdamOptions<true>;
+template class BasicAdam<false>;
+template class BasicAdam<true>;
+
+}  // namespace halftone::optim

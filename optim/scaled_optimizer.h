@@ -1,0 +1,73 @@
+// Optimizers that take part in gradient scaling: they divide by the scale and skip a step without the host ever knowing.
+#pragma once
+
+#include <map>
+
+#include "optim/optimizer.h"
+
+namespace halftone::optim {
+
+/// A step whose gradients may still be multiplied by a scale. Both are float tensors of one element, either may be
+/// undefined.
+struct Scaling {
+  Tensor grad_scale;  // gradients are divided by it, and stay divided
+  Tensor found_inf;   // when it is not 0, the step must leave no trace
+
+  Scaling on(Device device) const;
+};
+
+/// An optimizer that amp::GradScaler drives without waiting for the device. Override update(); what the host knows when
+/// it runs must not depend on whether the step is taken.
+class ScaledOptimizer : public Optimizer {
+ public:
+  using Optimizer::Optimizer;
+  /// Final, because step_scaled() stands beside it: whatever a step does belongs into update().
+  Tensor step(LossClosure closure = nullptr) final;
+  void step_scaled(const Scaling& scaling);
+
+ protected:
+  /// One step over all parameters that have gradients; runs unrecorded and outside any region.
+  virtual void update(const Scaling& scaling) = 0;
+};
+
+/// State of a parameter that may be kept in 16 bits while its values are updated in float32.
+class MasterState {
+ public:
+  /// What the update is to write: the parameter itself, or its float32 copy if `wanted`.
+  Tensor target(const Tensor& param, bool wanted);
+  /// Rounds the copy into the parameter after the update.
+  void write_back(const Tensor& param);
+
+ protected:
+  template <class Visit>
+  void visit_master(Visit visit) {
+    visit("master", master_);
+  }
+
+ private:
+  Tensor master_;
+  // The parameter's memory as write_back() left it: when others wrote to it since, the copy is out of date.
+  std::shared_ptr<Storage> storage_;
+  std::uint32_t version_ = 0;
+};
+
+/// What parameters must have in common for one kernel call to update them.
+struct BatchKey {
+  DeviceType device;
+  DeviceIndex index;
+  Dtype param, grad;
+  auto operator<=>(const BatchKey&) const = default;
+
+  BatchKey(const Tensor& p, const Tensor& g)
+      : device(p.device().type()), index(p.device().index()), param(p.dtype()), grad(g.dtype()) {}
+};
+
+/// The dtype in which a parameter's state is kept.
+inline Dtype state_dtype(const Tensor& param) { return param.dtype() == kFloat64 ? kFloat64 : kFloat32; }
+/// State zeros for a parameter that has none yet; afterwards state that follows the parameter to another device or
+/// dtype.
+void fit_state(Tensor& state, const Tensor& param);
+/// Counts the in-place writes of an update.
+void bump_versions(const std::vector<Tensor>& tensors);
+
+}  // namespace halftone::optim

@@ -1,0 +1,332 @@
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "core/parallel.h"
+#include "kernels/backend.h"
+#include "kernels/lists.h"
+#include "tests/catch.h"
+
+namespace halftone {
+namespace {
+
+using Values = std::vector<double>;
+
+struct SgdCase {
+  double lr, momentum, dampening, weight_decay;
+  bool nesterov, maximize;
+  Values in_float, in_double;
+};
+struct AdamCase {
+  double lr, beta1, beta2, eps, weight_decay;
+  bool decoupled, amsgrad, maximize;
+  Values in_float, in_double;
+};
+#include "tests/golden/updates.inc"
+
+/// How a tensor of 24 elements lies in memory.
+enum class Layout { contiguous, transposed, channels_last, spread };
+constexpr Layout kLayouts[] = {Layout::contiguous, Layout::transposed, Layout::channels_last, Layout::spread};
+
+Tensor make(IntArrayRef sizes, Dtype dtype, Layout layout = Layout::contiguous) {
+  if (layout == Layout::channels_last) return empty(sizes, TensorOptions(dtype).memory_format(MemoryFormat::ChannelsLast));
+  Dims strides = contiguous_strides(sizes);
+  if (layout == Layout::transposed) {
+    std::int64_t step = 1;
+    for (std::size_t i = 0; i < sizes.size(); ++i, step *= sizes[i - 1]) strides[i] = step;
+  }
+  if (layout == Layout::spread) {
+    for (std::int64_t& s : strides) s *= 3;
+  }
+  return empty_strided(sizes, strides, dtype);
+}
+
+/// Elements in row-major order, whatever the strides.
+void write(const Tensor& t, const Values& values) {
+  const Tensor dense = empty(t.sizes(), kFloat64);
+  std::copy(values.begin(), values.end(), dense.data_ptr<double>());
+  Tensor to = t;
+  backend(kCPU).copy(dense, to);
+}
+Values read(const Tensor& t) {
+  Tensor dense = empty(t.sizes(), kFloat64);
+  backend(kCPU).copy(t, dense);
+  return {dense.data_ptr<double>(), dense.data_ptr<double>() + dense.numel()};
+}
+
+Tensor filled(IntArrayRef sizes, Dtype dtype, const Values& values, Layout layout = Layout::contiguous) {
+  Tensor t = make(sizes, dtype, layout);
+  write(t, values);
+  return t;
+}
+Tensor zeros_of(IntArrayRef sizes, Dtype dtype, Layout layout = Layout::contiguous) {
+  Tensor t = make(sizes, dtype, layout);
+  backend(kCPU).fill(t, 0.0);
+  return t;
+}
+Tensor one(double value, Dtype dtype = kFloat32) { return filled({}, dtype, {value}); }
+
+Values ramp(std::int64_t n, double scale = 0.125) {
+  Values v;
+  for (std::int64_t i = 0; i < n; ++i) v.push_back(static_cast<double>((i * 7) % 11 - 5) * scale);
+  return v;
+}
+
+double epsilon(Dtype d) {
+  return d == kFloat64 ? 0x1p-52 : d == kFloat32 ? 0x1p-23 : d == kFloat16 ? 0x1p-10 : 0x1p-7;
+}
+Dtype state_dtype(Dtype d) { return d == kFloat64 ? kFloat64 : kFloat32; }
+
+void check_close(const Values& got, const Values& wanted, double tolerance) {
+  REQUIRE(got.size() == wanted.size());
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    INFO("element " << i);
+    CHECK(std::abs(got[i] - wanted[i]) <= tolerance * std::max(1.0, std::abs(wanted[i])));
+  }
+}
+
+constexpr Dtype kFloats[] = {kFloat16, kBFloat16, kFloat32, kFloat64};
+
+
+template <std::size_t N>
+Values values_of(const double (&x)[N]) {
+  return {x, x + N};
+}
+
+SgdStep step_of(const SgdCase& c) {
+  SgdStep f;
+  f.lr = c.lr, f.momentum = c.momentum, f.dampening = c.dampening, f.weight_decay = c.weight_decay;
+  f.nesterov = c.nesterov, f.maximize = c.maximize;
+  return f;
+}
+
+AdamStep step_of(const AdamCase& c, int number) {
+  AdamStep f;
+  f.lr = c.lr, f.beta1 = c.beta1, f.beta2 = c.beta2, f.eps = c.eps, f.weight_decay = c.weight_decay;
+  f.bias1 = 1 - std::pow(c.beta1, number), f.bias2 = 1 - std::pow(c.beta2, number);
+  f.decoupled = c.decoupled, f.amsgrad = c.amsgrad, f.maximize = c.maximize;
+  return f;
+}
+
+TEST_CASE("SGD agrees with PyTorch", "[kernels][lists]") {
+  for (const Dtype dtype : {kFloat32, kFloat64}) {
+    for (const SgdCase& c : kSgd) {
+      INFO("lr " << c.lr << " momentum " << c.momentum << " " << dtype);
+      const std::vector<Tensor> p{filled({6}, dtype, values_of(kStart))}, v{zeros_of({6}, dtype)};
+      SgdStep f = step_of(c);
+      f.first = true;
+      for (const auto& g : kGradients) {
+        const std::vector<Tensor> grads{filled({6}, dtype, values_of(g))};
+        backend(kCPU).sgd(f, p, grads, v, {}, {});
+        f.first = false;
+      }
+      check_close(read(p[0]), dtype == kFloat32 ? c.in_float : c.in_double, 2 * epsilon(dtype));
+    }
+  }
+}
+
+TEST_CASE("Adam and AdamW agree with PyTorch", "[kernels][lists]") {
+  for (const Dtype dtype : {kFloat32, kFloat64}) {
+    for (const AdamCase& c : kAdam) {
+      INFO("lr " << c.lr << " beta1 " << c.beta1 << " decoupled " << c.decoupled << " amsgrad " << c.amsgrad << dtype);
+      const std::vector<Tensor> p{filled({6}, dtype, values_of(kStart))}, m{zeros_of({6}, dtype)},
+          v{zeros_of({6}, dtype)}, v_max{zeros_of({6}, dtype)};
+      int number = 0;
+      for (const auto& g : kGradients) {
+        const std::vector<Tensor> grads{filled({6}, dtype, values_of(g))};
+        backend(kCPU).adam(step_of(c, ++number), p, grads, m, v, v_max, {}, {});
+      }
+      check_close(read(p[0]), dtype == kFloat32 ? c.in_float : c.in_double, 2 * epsilon(dtype));
+    }
+  }
+}
+
+TEST_CASE("a step does the same in every layout and dtype", "[kernels][lists]") {
+  const Dims sizes{2, 3, 2, 2};
+  for (const Dtype dtype : kFloats) {
+    for (const Dtype grad_dtype : kFloats) {
+      const auto run = [&](Layout p_layout, Layout g_layout, bool adam) {
+        const Dtype state = state_dtype(dtype);
+        const std::vector<Tensor> p{filled(sizes, dtype, ramp(24), p_layout)}, g{filled(sizes, grad_dtype, ramp(24, 0.25), g_layout)};
+        const std::vector<Tensor> m{zeros_of(sizes, state, p_layout)}, v{zeros_of(sizes, state, g_layout)};
+        AdamStep a = step_of(kAdam[2], 1);
+        SgdStep s = step_of(kSgd[2]);
+        if (adam) backend(kCPU).adam(a, p, g, m, v, {}, one(0.5), one(0));
+        if (!adam) backend(kCPU).sgd(s, p, g, m, one(0.5), one(0));
+        CHECK(read(g[0]) == ramp(24, 0.5));  // divided by the scale, and written back
+        return read(p[0]);
+      };
+      for (const bool adam : {false, true}) {
+        const Values wanted = run(Layout::contiguous, Layout::contiguous, adam);
+        for (const Layout p : kLayouts) {
+          for (const Layout g : kLayouts) CHECK(run(p, g, adam) == wanted);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("nothing is written when an overflow was found", "[kernels][lists]") {
+  const std::vector<Tensor> p{filled({6}, kFloat32, ramp(6))}, g{filled({6}, kFloat32, ramp(6))};
+  const std::vector<Tensor> m{zeros_of({6}, kFloat32)}, v{zeros_of({6}, kFloat32)};
+  backend(kCPU).sgd(step_of(kSgd[1]), p, g, m, one(2), one(1));
+  backend(kCPU).adam(step_of(kAdam[0], 1), p, g, m, v, {}, one(2), one(1));
+  CHECK(read(p[0]) == ramp(6));
+  CHECK(read(g[0]) == ramp(6));
+  CHECK(read(m[0]) == Values(6, 0));
+}
+
+TEST_CASE("without weight decay an infinite parameter stays infinite", "[kernels][lists]") {
+  const double inf = std::numeric_limits<double>::infinity();
+  const std::vector<Tensor> p{filled({1}, kFloat32, {inf})}, g{filled({1}, kFloat32, {1})}, m{zeros_of({1}, kFloat32)}, v{zeros_of({1}, kFloat32)};
+  backend(kCPU).sgd(step_of(kSgd[0]), p, g, {}, {}, {});
+  backend(kCPU).adam(step_of(kAdam[0], 1), p, g, m, v, {}, {}, {});
+  CHECK(read(p[0]) == Values{inf});
+}
+
+TEST_CASE("unscale multiplies and reports infinities and NaN", "[kernels][lists]") {
+  const double bad[] = {std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(), std::nan("")};
+  for (const Dtype dtype : kFloats) {
+    for (const Layout layout : kLayouts) {
+      const Dims sizes{2, 3, 2, 2};
+      std::vector<Tensor> tensors{filled(sizes, dtype, ramp(24), layout), filled({0}, dtype, {}), filled({1}, kFloat32, {4})};
+      Tensor found = one(0);
+      backend(kCPU).unscale(tensors, one(0.5), found);
+      CHECK(read(found) == Values{0});
+      CHECK(read(tensors[0]) == ramp(24, 0.0625));
+      CHECK(read(tensors[2]) == Values{2});
+      for (const double value : bad) {
+        Values with_bad = ramp(24);
+        with_bad[17] = value;
+        write(tensors[0], with_bad);
+        found = one(0);
+        backend(kCPU).unscale(tensors, one(2), found);
+        CHECK(read(found) == Values{1});
+        CHECK(read(tensors[0])[16] == 2 * with_bad[16]);
+      }
+    }
+  }
+}
+
+TEST_CASE("unscale tests float64 in float64", "[kernels][lists]") {
+  const std::vector<Tensor> tensors{filled({1}, kFloat64, {1e300})};
+  Tensor found = one(0);
+  backend(kCPU).unscale(tensors, one(1), found);
+  CHECK(read(found) == Values{0});
+}
+
+TEST_CASE("unscale by exactly 1 leaves every bit", "[kernels][lists]") {
+  const Tensor t = empty({2}, kFloat32);
+  const std::uint32_t bits[] = {0x7FA00001u, 1u};  // a signalling NaN, a subnormal
+  std::memcpy(t.data_ptr(), bits, sizeof(bits));
+  Tensor found = one(0);
+  backend(kCPU).unscale(std::vector<Tensor>{t}, one(1), found);
+  CHECK(std::memcmp(t.data_ptr(), bits, sizeof(bits)) == 0);
+  CHECK(read(found) == Values{1});
+}
+
+TEST_CASE("memory that is shared is scaled once", "[kernels][lists]") {
+  for (const Dtype dtype : kFloats) {
+    const Tensor row = filled({8}, dtype, {1, 2, 3, 4, 5, 6, 7, 8});
+    const Values doubled{2, 4, 6, 8, 10, 12, 14, 16};
+    Tensor found = one(0);
+    backend(kCPU).unscale(std::vector<Tensor>{alias(row, {5, 8, 3}, {0, 1, 0}, 0)}, one(2), found);
+    CHECK(read(row) == doubled);
+    backend(kCPU).list_scale(std::vector<Tensor>{alias(row, {5, 4}, {1, 1}, 0)}, one(0.5));  // overlapping windows
+    CHECK(read(row) == Values{1, 2, 3, 4, 5, 6, 7, 8});
+  }
+}
+
+double reference_norm(const Values& x, double p) {
+  double sum = p < 0 ? std::numeric_limits<double>::infinity() : 0;
+  for (const double v : x) {
+    if (p == std::numeric_limits<double>::infinity()) {
+      sum = std::max(sum, std::abs(v));
+    } else if (p < 0 && std::isinf(p)) {
+      sum = std::min(sum, std::abs(v));
+    } else {
+      sum += p == 0 ? (v != 0) : std::pow(std::abs(v), p);
+    }
+  }
+  return p == 0 || std::isinf(p) ? sum : std::pow(sum, 1 / p);
+}
+
+TEST_CASE("the norm of a list", "[kernels][lists]") {
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const Dtype dtype : kFloats) {
+    for (const double p : {2.0, 1.0, 0.0, 3.0, 0.5, inf, -inf}) {
+      const std::vector<Tensor> tensors{filled({70000}, dtype, ramp(70000)), filled({2, 3, 2, 2}, dtype, ramp(24), Layout::spread),
+                                        filled({2, 3, 2, 2}, dtype, ramp(24), Layout::channels_last)};
+      Values all = ramp(70000);
+      for (int i = 0; i < 2; ++i) {
+        for (const double v : ramp(24)) all.push_back(v);
+      }
+      Tensor y = one(0, state_dtype(dtype));
+      backend(kCPU).list_norm(tensors, p, y);
+      INFO("p " << p << " " << dtype);
+      CHECK(read(y)[0] == Catch::Approx(reference_norm(all, p)).epsilon(1e-6));
+    }
+  }
+  Tensor y = one(7);
+  backend(kCPU).list_norm({}, 2, y);
+  CHECK(read(y) == Values{0});
+  backend(kCPU).list_norm(std::vector<Tensor>{filled({2}, kFloat32, {1, std::nan("")})}, inf, y);
+  CHECK(std::isnan(read(y)[0]));
+  backend(kCPU).list_norm(std::vector<Tensor>{filled({2}, kFloat32, {3e30, 4e30})}, 2, y);
+  CHECK(read(y)[0] == Catch::Approx(5e30));  // squares beyond float
+}
+
+TEST_CASE("updates do not depend on the number of threads", "[kernels][lists]") {
+  const int threads = get_num_threads();
+  const auto run = [&](int n) {
+    set_num_threads(n);
+    const std::vector<Tensor> p{filled({300000}, kFloat32, ramp(300000)), filled({5}, kFloat32, ramp(5))};
+    const std::vector<Tensor> g{filled({300000}, kBFloat16, ramp(300000)), filled({5}, kFloat32, ramp(5))};
+    const std::vector<Tensor> m{zeros_of({300000}, kFloat32), zeros_of({5}, kFloat32)};
+    Tensor y = one(0);
+    backend(kCPU).sgd(step_of(kSgd[1]), p, g, m, {}, {});
+    backend(kCPU).list_norm(p, 2, y);
+    Values result = read(p[0]);
+    result.push_back(read(y)[0]);
+    return result;
+  };
+  const Values alone = run(1);
+  CHECK(run(3) == alone);
+  set_num_threads(threads);
+}
+
+TEST_CASE("a plan packs tensors into batches within the limits", "[lists]") {
+  const std::int64_t sizes[] = {5, 0, 12, 1, 1, 1};
+  const ListPlan plan = plan_list(sizes, {.piece_elements = 5, .batch_elements = 8, .batch_pieces = 3, .batch_tensors = 3});
+  CHECK(plan.pieces == std::vector<ListPiece>{{0, 5, 0}, {0, 5, 2}, {5, 5, 2}, {10, 2, 2}, {0, 1, 3}, {0, 1, 4}, {0, 1, 5}});
+  CHECK(plan.batches == std::vector<ListBatch>{{0, 2, 0, 3}, {2, 3, 2, 2}, {5, 2, 4, 2}});
+  CHECK(plan_list({}, {}).batches.empty());
+}
+
+TEST_CASE("a plan's batches cover every element once", "[lists]") {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t i = 0; i < 300; ++i) sizes.push_back((i * i * 37) % 1000);
+  for (const ListLimits& limits : {ListLimits{}, ListLimits{64, 500, 20, 4}, ListLimits{1000, INT64_MAX, 320, 110}}) {
+    const ListPlan plan = plan_list(sizes, limits);
+    std::vector<std::int64_t> covered(sizes.size(), 0);
+    std::int32_t next = 0;
+    for (const ListBatch& batch : plan.batches) {
+      CHECK(batch.first_piece == next);
+      CHECK(batch.pieces <= limits.batch_pieces);
+      CHECK(batch.tensors <= limits.batch_tensors);
+      next += batch.pieces;
+      for (std::int32_t i = batch.first_piece; i < next; ++i) {
+        const ListPiece& piece = plan.pieces[static_cast<std::size_t>(i)];
+        CHECK(piece.tensor - batch.first_tensor < batch.tensors);
+        CHECK(piece.first == covered[static_cast<std::size_t>(piece.tensor)]);
+        covered[static_cast<std::size_t>(piece.tensor)] += piece.count;
+      }
+    }
+    CHECK(next == static_cast<std::int32_t>(plan.pieces.size()));
+    CHECK(covered == sizes);
+  }
+}
+
+}  // namespace
+}  // namespace halftone
