@@ -8,7 +8,6 @@
 #include "core/runtime.h"
 #include "kernels/backend.h"
 #include "optim/clip.h"
-#include "optim/scaled_optimizer.h"
 
 namespace halftone::amp {
 namespace {
@@ -16,6 +15,7 @@ namespace {
 const auto kPlain = [](Context& c) { c = {.record = false}; };
 
 void validate(const GradScalerOptions& o) {
+  if (!o.enabled) return;
   check<ValueError>(std::isfinite(o.init_scale) && o.init_scale > 0 && o.init_scale <= FLT_MAX,
                     "GradScaler: init_scale must be a positive float32 number, not ", o.init_scale);
   check<ValueError>(o.growth_factor > 1, "GradScaler: the growth factor must be > 1.0, not ", o.growth_factor);
@@ -110,6 +110,18 @@ GradScaler::ByDevice GradScaler::gradients(const optim::Optimizer& optimizer, Ha
   return lists;
 }
 
+void GradScaler::check_has_gradients(const ByDevice& gradients) {
+  check(!gradients.empty(),
+        "GradScaler.step: No inf checks were recorded for this optimizer, as none of its parameters has a gradient. Was "
+        "backward called on scaler.scale(loss), and does the loss depend on them?");
+}
+
+void GradScaler::check_has_flags(const std::vector<Tensor>& flags) {
+  check(!flags.empty(),
+        "GradScaler.step: No inf checks were recorded for this optimizer: when unscale_() was called, none of its parameters "
+        "had a gradient");
+}
+
 // A zero for a check to set. They come from blocks: zeroing costs a launch in 64 steps, not one a step, and whoever holds an
 // old flag can still read it.
 Tensor GradScaler::fresh_flag(Device device) {
@@ -143,28 +155,35 @@ void GradScaler::unscale_(optim::Optimizer& optimizer) {
 }
 
 StepResult GradScaler::step(optim::Optimizer& optimizer, const optim::Optimizer::LossClosure& closure) {
-  if (!is_enabled()) return {optimizer.step(closure), {}};
-  check(!closure, "GradScaler.step: closure use is not currently supported while the scaler is enabled, as the closure "
-        "would put scaled gradients in the place of unscaled ones");
+  if (!is_enabled()) return StepResult({}, optimizer.step(closure));
+  check(!closure,
+        "GradScaler.step: closure use is not currently supported while the scaler is enabled, as the closure would put "
+        "scaled gradients in the place of unscaled ones");
   OptimizerRecord& record = record_for(optimizer, Call::step);
-  auto* const scaled = dynamic_cast<optim::ScaledOptimizer*>(&optimizer);
-  const bool divides = scaled && record.stage == Stage::ready;
+  if (auto* const scaled = dynamic_cast<optim::ScaledOptimizer*>(&optimizer)) return step_scaled(*scaled, record);
   if (record.stage == Stage::ready) {
-    const ByDevice lists = gradients(optimizer, scaled ? Half::accepted : Half::refused);
-    check(!lists.empty(), "GradScaler.step: No inf checks were recorded for this optimizer, as none of its parameters has a "
-          "gradient. Was backward called on scaler.scale(loss), and does the loss depend on them?");
+    check_has_gradients(gradients(optimizer, Half::refused));
+    unscale_(optimizer);
+  }
+  check_has_flags(record.flags);
+  StepResult result(total(record.flags));
+  if (result.stepped()) result.value = optimizer.step();
+  record.stage = Stage::stepped;
+  return result;
+}
+
+// Gradients that are still scaled are only looked at here: the optimizer divides them in the same pass that uses them.
+StepResult GradScaler::step_scaled(optim::ScaledOptimizer& optimizer, OptimizerRecord& record) {
+  const bool divides = record.stage == Stage::ready;
+  if (divides) {
+    const ByDevice lists = gradients(optimizer, Half::accepted);
+    check_has_gradients(lists);
     const ContextScope scope(kPlain);
-    record.flags = check_and_multiply(lists, scaled ? Tensor() : reciprocal(scale_));
+    record.flags = check_and_multiply(lists, {});
   }
-  check(!record.flags.empty(), "GradScaler.step: No inf checks were recorded for this optimizer: when unscale_() was called, "
-        "none of its parameters had a gradient");
-  record.stage = Stage::unscaled;
-  StepResult result({}, total(record.flags));
-  if (scaled) {
-    scaled->step_scaled({divides ? scale_ : Tensor(), total(record.flags)});
-  } else if (result.stepped()) {
-    result.value = optimizer.step();
-  }
+  check_has_flags(record.flags);
+  StepResult result(total(record.flags));
+  optimizer.step_scaled({divides ? scale_ : Tensor(), result.flag()});
   record.stage = Stage::stepped;
   return result;
 }
@@ -268,24 +287,15 @@ optional<std::string> GradScaler::first_nonfinite(const optim::Optimizer& optimi
   return nullopt;
 }
 
-void GradScaler::set_growth_factor(double factor) {
+template <class T>
+void GradScaler::change(T GradScalerOptions::*field, T value) {
   GradScalerOptions changed = options_;
-  changed.growth_factor = factor;
+  changed.*field = value;
   validate(changed);
   options_ = changed;
 }
-void GradScaler::set_backoff_factor(double factor) {
-  GradScalerOptions changed = options_;
-  changed.backoff_factor = factor;
-  validate(changed);
-  options_ = changed;
-}
-void GradScaler::set_growth_interval(std::int64_t steps) {
-  GradScalerOptions changed = options_;
-  changed.growth_interval = steps;
-  validate(changed);
-  options_ = changed;
-}
+template void GradScaler::change(double GradScalerOptions::*, double);
+template void GradScaler::change(std::int64_t GradScalerOptions::*, std::int64_t);
 
 StateDict GradScaler::state_dict() const {
   StateDict out;

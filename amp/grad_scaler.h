@@ -14,7 +14,7 @@
 #include <unordered_map>
 
 #include "kernels/updates.h"
-#include "optim/optimizer.h"
+#include "optim/scaled_optimizer.h"
 
 namespace halftone::amp {
 
@@ -33,10 +33,12 @@ struct GradScalerOptions {
 /// What became of a step.
 class StepResult {
  public:
-  StepResult(Tensor value, Tensor flag) : value(std::move(value)), flag_(std::move(flag)) {}
+  explicit StepResult(Tensor flag, Tensor of_optimizer = {}) : value(std::move(of_optimizer)), flag_(std::move(flag)) {}
   /// Both wait for the device.
   bool found_inf() const { return flag_.defined() && flag_.item<float>() != 0; }
   bool stepped() const { return !found_inf(); }
+  /// Not 0 for an overflow: one float on the device; undefined when nothing was checked.
+  const Tensor& flag() const { return flag_; }
 
   Tensor value;  // what the optimizer's own step() returned, if that was called
 
@@ -89,9 +91,9 @@ class GradScaler {
   double get_growth_factor() const { return options_.growth_factor; }
   double get_backoff_factor() const { return options_.backoff_factor; }
   std::int64_t get_growth_interval() const { return options_.growth_interval; }
-  void set_growth_factor(double factor);
-  void set_backoff_factor(double factor);
-  void set_growth_interval(std::int64_t steps);
+  void set_growth_factor(double factor) { change(&GradScalerOptions::growth_factor, factor); }
+  void set_backoff_factor(double factor) { change(&GradScalerOptions::backoff_factor, factor); }
+  void set_growth_interval(std::int64_t steps) { change(&GradScalerOptions::growth_interval, steps); }
   bool is_enabled() const { return options_.enabled; }
 
   /// One update: the scale that the step was made with, and whether it was skipped for an overflow.
@@ -123,9 +125,14 @@ class GradScaler {
   enum class Half { refused, accepted };
   using ByDevice = std::vector<std::pair<Device, std::vector<Tensor>>>;
 
+  template <class T>
+  void change(T GradScalerOptions::*field, T value);
   void check_started(const char* call) const;
   OptimizerRecord& record_for(optim::Optimizer& optimizer, Call call);
   static ByDevice gradients(const optim::Optimizer& optimizer, Half half);
+  static void check_has_gradients(const ByDevice& gradients);
+  static void check_has_flags(const std::vector<Tensor>& flags);
+  StepResult step_scaled(optim::ScaledOptimizer& optimizer, OptimizerRecord& record);
   std::vector<Tensor> check_and_multiply(const ByDevice& gradients, const Tensor& factor);
   Tensor fresh_flag(Device device);
   Tensor scale_on(Device device);

@@ -31,7 +31,7 @@ void record(const OpInfo& info, Rule rule, const Inputs& inputs, const Tensor& o
     if (s.holds(out)) s.become_output(0);
   });
   auto edges = [&] {
-    if constexpr (requires { inputs.resize(1); }) {
+    if constexpr (requires { inputs.capacity(); }) {
       std::vector<Edge> list;
       list.reserve(inputs.size());
       for (const Tensor& x : inputs) list.push_back(edge_of(x));

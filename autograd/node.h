@@ -124,7 +124,7 @@ void for_each_saved(Rule& rule, Visit visit) {
   if constexpr (requires { rule.saved(); }) {
     std::apply(
         [&](auto&... fields) {
-          const auto one = [&]<class Field>(Field& field) {
+          [[maybe_unused]] const auto one = [&]<class Field>(Field& field) {
             if constexpr (std::is_same_v<Field, Saved>) {
               visit(field);
             } else {

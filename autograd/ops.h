@@ -257,6 +257,11 @@ Tensor addmm(const Tensor& c, const Tensor& a, const Tensor& b, const Scalar& be
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 /// Einstein summation: "ij,jk->ik".
 Tensor einsum(std::string_view equation, TensorList operands);
+/// softmax(q k^T / sqrt(d)) v for q [..., n, d], k [..., m, d], v [..., m, e]. attn_mask is bool (may the query see the
+/// key?) or is added to the scores; is_causal lets query i see the keys up to i.
+Tensor scaled_dot_product_attention(const Tensor& query, const Tensor& key, const Tensor& value,
+                                    const Tensor& attn_mask = {}, double dropout_p = 0, bool is_causal = false,
+                                    optional<double> scale = nullopt);
 
 // ------------------------------------------------------------------------------------------------ windows
 // One number stands for a list. An empty stride of a pool means the kernel size.

@@ -515,6 +515,7 @@ struct Clamp : Differentiable<Needs::x>, OnIntegers {
 
 /// a + alpha b; a - b with alpha = -1.
 struct Add : Differentiable<Needs::nothing>, OnIntegers {
+  static constexpr Needs when_second_bound = Needs::nothing;
   Number alpha = Scalar(1);
   template <class T>
   HD T operator()(T a, T b) const {
@@ -530,6 +531,7 @@ struct Add : Differentiable<Needs::nothing>, OnIntegers {
   }
 };
 struct Mul : Differentiable<Needs::x>, OnIntegers {
+  static constexpr Needs when_second_bound = Needs::nothing;
   template <class T>
   HD T operator()(T a, T b) const {
     return times(a, b);
@@ -544,6 +546,7 @@ struct Mul : Differentiable<Needs::x>, OnIntegers {
   }
 };
 struct Div : Differentiable<Needs::x_and_y> {
+  static constexpr Needs when_second_bound = Needs::nothing;
   template <class T>
   HD T operator()(T a, T b) const {
     return a / b;
@@ -617,6 +620,7 @@ struct Minimum : Differentiable<Needs::x>, OnIntegers {
 };
 /// The rest of the division that rounds down, so it has the divisor's sign. An integer divisor of 0 is refused above.
 struct Remainder : Differentiable<Needs::x>, OnIntegers {
+  static constexpr Needs when_second_bound = Needs::nothing;
   template <class T>
   HD T operator()(T a, T b) const {
     if constexpr (std::is_integral_v<T>) {
@@ -839,6 +843,13 @@ struct BinaryCrossEntropyWithLogits : Differentiable<Needs::x> {
 /// A binary formula with a number in place of its second operand: x + 2, x > 0, x ^ 3.
 template <class F>
 struct BindSecond : F {
+  static constexpr Needs needs = [] {
+    if constexpr (requires { F::when_second_bound; }) {
+      return F::when_second_bound;  // the derivative reads the number, not x
+    } else {
+      return F::needs;
+    }
+  }();
   Number b;
   BindSecond(F f, const Scalar& number) : F(f), b(number) {}
   template <class T>

@@ -51,8 +51,8 @@ Places<static_cast<int>(sizeof...(Strides))> places(IntArrayRef sizes, const Str
   return p;
 }
 
-/// Calls f(offsets, count) for the positions [first, last), one run along the last axis at a time; the elements of a run
-/// are step(k) apart.
+/// Calls f(offsets, count) for the positions [first, last), one run along the last axis at a time; the elements of a
+/// run are step(k) apart.
 template <int Operands, class F>
 void for_each_run(const Places<Operands>& p, std::int64_t first, std::int64_t last, F f) {
   if (first >= last) return;
@@ -79,8 +79,7 @@ void for_each_run(const Places<Operands>& p, std::int64_t first, std::int64_t la
     for (int axis = inner; axis > 0 && at[axis] == p.sizes[axis]; --axis) {  // carry
       at[axis] = 0;
       ++at[axis - 1];
-      for (int k = 0; k < Operands; ++k)
-        offsets[k] += p.strides[k][axis - 1] - p.sizes[axis] * p.strides[k][axis];
+      for (int k = 0; k < Operands; ++k) offsets[k] += p.strides[k][axis - 1] - p.sizes[axis] * p.strides[k][axis];
     }
   }
 }

@@ -166,9 +166,7 @@ HD void layer_norm_grad(const Team& team, std::int64_t n, MeanAndRstd<T> s, G g,
   const T along_one = team.sum(n, [=](std::int64_t i) { return g(i) * w(i); }) / static_cast<T>(n);
   const T along_x =
       team.sum(n, [=](std::int64_t i) { return g(i) * w(i) * ((x(i) - s.mean) * s.rstd); }) / static_cast<T>(n);
-  team.each(n, [=](std::int64_t i) {
-    dx(i, s.rstd * (g(i) * w(i) - along_one - (x(i) - s.mean) * s.rstd * along_x));
-  });
+  team.each(n, [=](std::int64_t i) { dx(i, s.rstd * (g(i) * w(i) - along_one - (x(i) - s.mean) * s.rstd * along_x)); });
 }
 
 /// Count, mean and sum of squared deviations of a set of numbers; two sets merge without cancellation (Chan et al.,
@@ -203,8 +201,8 @@ struct ChannelNormGrad {
   T mean, scale, slope = 0, offset = 0;
   HD T operator()(T g, T x) const { return g * scale + (x - mean) * slope + offset; }
 
-  /// `sum_g` and `sum_gx` are the sums of g and of g * (x - mean) * rstd over the `count` elements of the channel, whose
-  /// statistics depend on x in training.
+  /// `sum_g` and `sum_gx` are the sums of g and of g * (x - mean) * rstd over the `count` elements of the channel,
+  /// whose statistics depend on x in training.
   HD static ChannelNormGrad of_training(T mean, T rstd, T weight, double sum_g, double sum_gx, double count) {
     const double scale = static_cast<double>(weight) * static_cast<double>(rstd);
     return {mean, static_cast<T>(scale), static_cast<T>(-scale * static_cast<double>(rstd) * sum_gx / count),

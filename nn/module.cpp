@@ -48,13 +48,14 @@ std::string Module::display_name() const {
 
 // ------------------------------------------------------------------------------------------------ traversal
 
-void Module::collect(OrderedDict<std::string, Tensor> Module::*registry, const std::string& prefix, bool recurse,
-                     OrderedDict<std::string, Tensor>& out) const {
+void Module::collect_tensors(OrderedDict<std::string, Tensor> Module::*registry, const std::string& prefix,
+                             bool recurse, OrderedDict<std::string, Tensor>& out) const {
   for (const auto& item : this->*registry) {
     if (item.value().defined()) out.insert(join_names(prefix, item.key()), item.value());
   }
   if (!recurse) return;
-  for (const auto& child : children_) child.value()->collect(registry, join_names(prefix, child.key()), true, out);
+  for (const auto& child : children_)
+    child.value()->collect_tensors(registry, join_names(prefix, child.key()), true, out);
 }
 
 namespace {
@@ -73,13 +74,13 @@ OrderedDict<std::string, Tensor> without_repetitions(const OrderedDict<std::stri
 
 OrderedDict<std::string, Tensor> Module::named_parameters(bool recurse) const {
   OrderedDict<std::string, Tensor> all("Parameter");
-  collect(&Module::parameters_, "", recurse, all);
+  collect_tensors(&Module::parameters_, "", recurse, all);
   return without_repetitions(all);
 }
 
 OrderedDict<std::string, Tensor> Module::named_buffers(bool recurse) const {
   OrderedDict<std::string, Tensor> all("Buffer");
-  collect(&Module::buffers_, "", recurse, all);
+  collect_tensors(&Module::buffers_, "", recurse, all);
   return without_repetitions(all);
 }
 
@@ -354,20 +355,20 @@ void Module::set_path(std::string path) {
 
 // ------------------------------------------------------------------------------------------------ printing
 
-void Module::print(std::ostream& out, const std::string& indentation) const {
+void Module::print_tree(std::ostream& out, const std::string& indentation) const {
   pretty_print(out);
   if (children_.is_empty()) return;
   out << "(\n";
   for (const auto& child : children_) {
     out << indentation << "  (" << child.key() << "): ";
-    child.value()->print(out, indentation + "  ");
+    child.value()->print_tree(out, indentation + "  ");
     out << '\n';
   }
   out << indentation << ')';
 }
 
 std::ostream& operator<<(std::ostream& out, const Module& module) {
-  module.print(out, "");
+  module.print_tree(out, "");
   return out;
 }
 

@@ -183,10 +183,10 @@ class Module : public std::enable_shared_from_this<Module> {
     }
   }
   template <class F, class M>
-  static void visit(const F& f, const std::string& name, M& module);
+  static void visit_one(const F& f, const std::string& name, M& module);
   /// Own tensors, then those of the children.
-  void collect(OrderedDict<std::string, Tensor> Module::*registry, const std::string& prefix, bool recurse,
-               OrderedDict<std::string, Tensor>& out) const;
+  void collect_tensors(OrderedDict<std::string, Tensor> Module::*registry, const std::string& prefix, bool recurse,
+                       OrderedDict<std::string, Tensor>& out) const;
   void collect_state(const std::string& prefix, OrderedDict<std::string, Tensor>& out) const;
   void collect_modules(const std::string& prefix, OrderedDict<std::string, std::shared_ptr<Module>>& out) const;
   std::shared_ptr<Module> shared_self() const;
@@ -201,7 +201,7 @@ class Module : public std::enable_shared_from_this<Module> {
   void convert_own(const TensorOptions& options, bool non_blocking);
 
   virtual void clone_(Module& other, const optional<Device>& device);
-  void print(std::ostream& out, const std::string& indentation) const;
+  void print_tree(std::ostream& out, const std::string& indentation) const;
 
   mutable std::string name_;  // filled when first asked for
   std::string path_;
@@ -218,7 +218,7 @@ std::ostream& operator<<(std::ostream& out, const Module& module);
 std::string join_names(const std::string& prefix, const std::string& name);
 
 template <class F, class M>
-void Module::visit(const F& f, const std::string& name, M& module) {
+void Module::visit_one(const F& f, const std::string& name, M& module) {
   if constexpr (std::is_invocable_v<F, M&>) {
     f(module);
   } else if constexpr (std::is_invocable_v<F, const std::string&, M&>) {
@@ -232,15 +232,15 @@ void Module::visit(const F& f, const std::string& name, M& module) {
 
 template <class F>
 void Module::apply(const F& f, const std::string& name_prefix) {
-  visit(f, name_prefix, *this);
-  for (const auto& item : named_modules(name_prefix, false)) visit(f, item.key(), *item.value());
+  visit_one(f, name_prefix, *this);
+  for (const auto& item : named_modules(name_prefix, false)) visit_one(f, item.key(), *item.value());
 }
 
 template <class F>
 void Module::apply(const F& f, const std::string& name_prefix) const {
-  visit(f, name_prefix, *this);
+  visit_one(f, name_prefix, *this);
   for (const auto& item : named_modules(name_prefix, false)) {
-    visit(f, item.key(), static_cast<const Module&>(*item.value()));
+    visit_one(f, item.key(), static_cast<const Module&>(*item.value()));
   }
 }
 

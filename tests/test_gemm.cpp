@@ -220,6 +220,15 @@ TEST_CASE("gemm gives the same result from any number of threads", "[gemm][threa
   set_num_threads(before);
 }
 
+TEST_CASE("gemm multiplies a few rows by a large matrix", "[gemm]") {
+  const Path path(GENERATE(false, true));
+  for (const Dtype dtype : kFloatingDtypes)
+    for (const std::int64_t m : {1, 2, 3, 4})
+      for (const Layout b : {Layout::rows, Layout::cols, Layout::padded_rows, Layout::padded_cols})
+        for (const bool accumulate : {false, true})
+          check_case({.dtype = dtype, .m = m, .k = 133, .n = 150, .b = b, .bias = dtype, .accumulate = accumulate});
+}
+
 TEST_CASE("gemm takes a wide matrix in panels", "[gemm]") {
   for (const Layout b : {Layout::rows, Layout::cols})
     check_case(

@@ -30,7 +30,8 @@ enum class Layout { contiguous, transposed, channels_last, spread };
 constexpr Layout kLayouts[] = {Layout::contiguous, Layout::transposed, Layout::channels_last, Layout::spread};
 
 Tensor make(IntArrayRef sizes, Dtype dtype, Layout layout = Layout::contiguous) {
-  if (layout == Layout::channels_last) return empty(sizes, TensorOptions(dtype).memory_format(MemoryFormat::ChannelsLast));
+  if (layout == Layout::channels_last)
+    return empty(sizes, TensorOptions(dtype).memory_format(MemoryFormat::ChannelsLast));
   Dims strides = contiguous_strides(sizes);
   if (layout == Layout::transposed) {
     std::int64_t step = 1;
@@ -73,9 +74,7 @@ Values ramp(std::int64_t n, double scale = 0.125) {
   return v;
 }
 
-double epsilon(Dtype d) {
-  return d == kFloat64 ? 0x1p-52 : d == kFloat32 ? 0x1p-23 : d == kFloat16 ? 0x1p-10 : 0x1p-7;
-}
+double epsilon(Dtype d) { return d == kFloat64 ? 0x1p-52 : d == kFloat32 ? 0x1p-23 : d == kFloat16 ? 0x1p-10 : 0x1p-7; }
 Dtype state_dtype(Dtype d) { return d == kFloat64 ? kFloat64 : kFloat32; }
 
 void check_close(const Values& got, const Values& wanted, double tolerance) {
@@ -87,7 +86,6 @@ void check_close(const Values& got, const Values& wanted, double tolerance) {
 }
 
 constexpr Dtype kFloats[] = {kFloat16, kBFloat16, kFloat32, kFloat64};
-
 
 template <std::size_t N>
 Values values_of(const double (&x)[N]) {
@@ -148,7 +146,8 @@ TEST_CASE("a step does the same in every layout and dtype", "[kernels][lists]") 
     for (const Dtype grad_dtype : kFloats) {
       const auto run = [&](Layout p_layout, Layout g_layout, bool adam) {
         const Dtype state = state_dtype(dtype);
-        const std::vector<Tensor> p{filled(sizes, dtype, ramp(24), p_layout)}, g{filled(sizes, grad_dtype, ramp(24, 0.25), g_layout)};
+        const std::vector<Tensor> p{filled(sizes, dtype, ramp(24), p_layout)},
+            g{filled(sizes, grad_dtype, ramp(24, 0.25), g_layout)};
         const std::vector<Tensor> m{zeros_of(sizes, state, p_layout)}, v{zeros_of(sizes, state, g_layout)};
         AdamStep a = step_of(kAdam[2], 1);
         SgdStep s = step_of(kSgd[2]);
@@ -179,18 +178,21 @@ TEST_CASE("nothing is written when an overflow was found", "[kernels][lists]") {
 
 TEST_CASE("without weight decay an infinite parameter stays infinite", "[kernels][lists]") {
   const double inf = std::numeric_limits<double>::infinity();
-  const std::vector<Tensor> p{filled({1}, kFloat32, {inf})}, g{filled({1}, kFloat32, {1})}, m{zeros_of({1}, kFloat32)}, v{zeros_of({1}, kFloat32)};
+  const std::vector<Tensor> p{filled({1}, kFloat32, {inf})}, g{filled({1}, kFloat32, {1})}, m{zeros_of({1}, kFloat32)},
+      v{zeros_of({1}, kFloat32)};
   backend(kCPU).sgd(step_of(kSgd[0]), p, g, {}, {}, {});
   backend(kCPU).adam(step_of(kAdam[0], 1), p, g, m, v, {}, {}, {});
   CHECK(read(p[0]) == Values{inf});
 }
 
 TEST_CASE("unscale multiplies and reports infinities and NaN", "[kernels][lists]") {
-  const double bad[] = {std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(), std::nan("")};
+  const double bad[] = {std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(),
+                        std::nan("")};
   for (const Dtype dtype : kFloats) {
     for (const Layout layout : kLayouts) {
       const Dims sizes{2, 3, 2, 2};
-      std::vector<Tensor> tensors{filled(sizes, dtype, ramp(24), layout), filled({0}, dtype, {}), filled({1}, kFloat32, {4})};
+      std::vector<Tensor> tensors{filled(sizes, dtype, ramp(24), layout), filled({0}, dtype, {}),
+                                  filled({1}, kFloat32, {4})};
       Tensor found = one(0);
       backend(kCPU).unscale(tensors, one(0.5), found);
       CHECK(read(found) == Values{0});
@@ -256,7 +258,8 @@ TEST_CASE("the norm of a list", "[kernels][lists]") {
   const double inf = std::numeric_limits<double>::infinity();
   for (const Dtype dtype : kFloats) {
     for (const double p : {2.0, 1.0, 0.0, 3.0, 0.5, inf, -inf}) {
-      const std::vector<Tensor> tensors{filled({70000}, dtype, ramp(70000)), filled({2, 3, 2, 2}, dtype, ramp(24), Layout::spread),
+      const std::vector<Tensor> tensors{filled({70000}, dtype, ramp(70000)),
+                                        filled({2, 3, 2, 2}, dtype, ramp(24), Layout::spread),
                                         filled({2, 3, 2, 2}, dtype, ramp(24), Layout::channels_last)};
       Values all = ramp(70000);
       for (int i = 0; i < 2; ++i) {
@@ -298,8 +301,10 @@ TEST_CASE("updates do not depend on the number of threads", "[kernels][lists]") 
 
 TEST_CASE("a plan packs tensors into batches within the limits", "[lists]") {
   const std::int64_t sizes[] = {5, 0, 12, 1, 1, 1};
-  const ListPlan plan = plan_list(sizes, {.piece_elements = 5, .batch_elements = 8, .batch_pieces = 3, .batch_tensors = 3});
-  CHECK(plan.pieces == std::vector<ListPiece>{{0, 5, 0}, {0, 5, 2}, {5, 5, 2}, {10, 2, 2}, {0, 1, 3}, {0, 1, 4}, {0, 1, 5}});
+  const ListPlan plan =
+      plan_list(sizes, {.piece_elements = 5, .batch_elements = 8, .batch_pieces = 3, .batch_tensors = 3});
+  CHECK(plan.pieces ==
+        std::vector<ListPiece>{{0, 5, 0}, {0, 5, 2}, {5, 5, 2}, {10, 2, 2}, {0, 1, 3}, {0, 1, 4}, {0, 1, 5}});
   CHECK(plan.batches == std::vector<ListBatch>{{0, 2, 0, 3}, {2, 3, 2, 2}, {5, 2, 4, 2}});
   CHECK(plan_list({}, {}).batches.empty());
 }

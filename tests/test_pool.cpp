@@ -86,9 +86,7 @@ Values doubled(Values v) {
   return v;
 }
 
-double epsilon(Dtype d) {
-  return d == kFloat64 ? 0x1p-52 : d == kFloat32 ? 0x1p-23 : d == kFloat16 ? 0x1p-10 : 0x1p-7;
-}
+double epsilon(Dtype d) { return d == kFloat64 ? 0x1p-52 : d == kFloat32 ? 0x1p-23 : d == kFloat16 ? 0x1p-10 : 0x1p-7; }
 
 void check_close(const Values& got, const Values& wanted, double tolerance) {
   REQUIRE(got.size() == wanted.size());
@@ -152,7 +150,8 @@ TEST_CASE("avg_pool agrees with PyTorch", "[kernels][pool]") {
 
 TEST_CASE("adaptive_avg_pool agrees with PyTorch", "[kernels][pool]") {
   for (const AdaptiveCase& c : kAdaptive) {
-    PoolShape s = pool_shape(c.in, Ints(c.in.size(), 1), Ints(c.in.size(), 1), Ints(c.in.size(), 0), Ints(c.in.size(), 1), false);
+    PoolShape s =
+        pool_shape(c.in, Ints(c.in.size(), 1), Ints(c.in.size(), 1), Ints(c.in.size(), 0), Ints(c.in.size(), 1), false);
     std::copy(c.out.begin(), c.out.end(), s.window.out.begin());
     for (const Dtype dtype : kFloats) {
       for (const MemoryFormat order : kOrders) {
@@ -233,10 +232,12 @@ TEST_CASE("pools of nothing and pools on several threads", "[kernels][pool]") {
   for (const MemoryFormat order : kOrders) {
     for (const std::int64_t batch : {0, 9}) {
       s.batch = batch;
-      const Tensor x = filled(shape({40, 40}, batch), options(kFloat32, order, 2), plane_values(batch * kChannels * 1600));
+      const Tensor x =
+          filled(shape({40, 40}, batch), options(kFloat32, order, 2), plane_values(batch * kChannels * 1600));
       const auto run = [&](int n) {
         set_num_threads(n);
-        Tensor y = empty(shape({20, 20}, batch), options(kFloat32, order, 2)), indices = empty(y.sizes(), options(kInt64, order, 2));
+        Tensor y = empty(shape({20, 20}, batch), options(kFloat32, order, 2)),
+               indices = empty(y.sizes(), options(kInt64, order, 2));
         Tensor dx = empty(x.sizes(), options(kFloat32, order, 2));
         backend(kCPU).max_pool(s, x, y, indices);
         backend(kCPU).max_pool_grad(s, y, indices, dx);

@@ -211,11 +211,14 @@ Dtype result_dtype(const Reduce& r, Dtype x) {
   return adds && !is_floating_point(x) ? kInt64 : x;
 }
 
-const std::vector<Reduce> kReductions = {{ReduceKind::sum},         {ReduceKind::mean},        {ReduceKind::prod},
-                                         {ReduceKind::max},         {ReduceKind::min},         {ReduceKind::all},
-                                         {ReduceKind::any},         {ReduceKind::norm, 0},     {ReduceKind::norm, 1},
-                                         {ReduceKind::norm, 2},     {ReduceKind::norm, 3},     {ReduceKind::norm, kInf},
-                                         {ReduceKind::norm, -kInf}, {ReduceKind::variance, 2, 1}, {ReduceKind::variance, 2, 0}};
+const std::vector<Reduce> kReductions = {{ReduceKind::sum},           {ReduceKind::mean},
+                                         {ReduceKind::prod},          {ReduceKind::max},
+                                         {ReduceKind::min},           {ReduceKind::all},
+                                         {ReduceKind::any},           {ReduceKind::norm, 0},
+                                         {ReduceKind::norm, 1},       {ReduceKind::norm, 2},
+                                         {ReduceKind::norm, 3},       {ReduceKind::norm, kInf},
+                                         {ReduceKind::norm, -kInf},   {ReduceKind::variance, 2, 1},
+                                         {ReduceKind::variance, 2, 0}};
 
 Tensor reduce(const Reduce& r, const Tensor& x, unsigned mask, Dtype dtype) {
   Tensor y = empty(reduced_sizes(x.sizes(), mask, false), dtype);
@@ -255,10 +258,10 @@ TEST_CASE("every reduction of every dtype and layout agrees with a plain loop", 
 }
 
 TEST_CASE("reductions of all sizes", "[rows][reduce]") {
-  const std::vector<Dims> shapes = {{},      {0},        {1},        {1, 1},      {0, 3},       {3, 0},        {2, 0, 3},
-                                    {63},    {64},       {65},       {257},       {5000},       {70001},       {2, 1000},
-                                    {1000, 2}, {300, 9}, {9, 1025},  {1025, 9},   {700, 600},   {40000, 12},   {12, 40000},
-                                    {2, 3, 20000}, {20000, 3, 2}, {17, 16, 515}};
+  const std::vector<Dims> shapes = {{},         {0},         {1},         {1, 1},        {0, 3},        {3, 0},
+                                    {2, 0, 3},  {63},        {64},        {65},          {257},         {5000},
+                                    {70001},    {2, 1000},   {1000, 2},   {300, 9},      {9, 1025},     {1025, 9},
+                                    {700, 600}, {40000, 12}, {12, 40000}, {2, 3, 20000}, {20000, 3, 2}, {17, 16, 515}};
   for (const Dims& shape : shapes) {
     const Tensor x = random_tensor(shape, kFloat32), whole = random_tensor(shape, kInt32);
     for (unsigned mask = 0; mask < (1u << shape.size()); ++mask) {
@@ -300,8 +303,8 @@ TEST_CASE("NaN goes through reductions", "[rows][reduce]") {
         values[static_cast<std::size_t>(at)] = kNan;
         for (const Dims& shape : {Dims{n}, Dims{n, 1}}) {
           const Tensor x = filled(shape, values, dtype);
-          for (const ReduceKind kind : {ReduceKind::sum, ReduceKind::mean, ReduceKind::prod, ReduceKind::max, ReduceKind::min,
-                                       ReduceKind::norm, ReduceKind::variance}) {
+          for (const ReduceKind kind : {ReduceKind::sum, ReduceKind::mean, ReduceKind::prod, ReduceKind::max,
+                                        ReduceKind::min, ReduceKind::norm, ReduceKind::variance}) {
             INFO(dtype << " n " << n << " at " << at << " kind " << static_cast<int>(kind));
             CHECK(std::isnan(numbers(reduce({kind, kInf}, x, 1, dtype))[0]));
           }
@@ -319,7 +322,8 @@ TEST_CASE("long float sums are exact to rounding", "[rows][reduce]") {
   const double want = static_cast<double>(0.1f) * static_cast<double>(n);
   CHECK(numbers(reduce({ReduceKind::sum}, x, 1, kFloat32))[0] == static_cast<double>(static_cast<float>(want)));
   const Tensor columns = alias(x, {n / 10, 10}, {10, 1}, 0);
-  CHECK(numbers(reduce({ReduceKind::sum}, columns, 1, kFloat32))[3] == static_cast<double>(static_cast<float>(want / 10)));
+  CHECK(numbers(reduce({ReduceKind::sum}, columns, 1, kFloat32))[3] ==
+        static_cast<double>(static_cast<float>(want / 10)));
   const Tensor half = filled({4096}, Numbers(4096, 1.0), kFloat16);
   CHECK(numbers(reduce({ReduceKind::sum}, half, 1, kFloat16))[0] == 4096);  // adding in float16 would stop at 2048
 }
@@ -338,7 +342,8 @@ TEST_CASE("integer sums and products wrap around", "[rows][reduce]") {
   const Tensor x = allocate({2}, kInt64);
   x.data_ptr<std::int64_t>()[0] = big;
   x.data_ptr<std::int64_t>()[1] = 2;
-  CHECK(reduce({ReduceKind::sum}, x, 1, kInt64).data_ptr<std::int64_t>()[0] == std::numeric_limits<std::int64_t>::min() + 1);
+  CHECK(reduce({ReduceKind::sum}, x, 1, kInt64).data_ptr<std::int64_t>()[0] ==
+        std::numeric_limits<std::int64_t>::min() + 1);
   CHECK(reduce({ReduceKind::prod}, x, 1, kInt64).data_ptr<std::int64_t>()[0] == -2);
   CHECK(reduce({ReduceKind::max}, x, 1, kInt64).data_ptr<std::int64_t>()[0] == big);
 }
@@ -384,7 +389,8 @@ void check_extreme(const Tensor& x, std::int64_t dim) {
     const auto groups = grouped(x, x.dim() == 0 ? 0u : 1u << dim);
     check_close(numbers(found.indices), per_group(groups, [&](const Numbers& v) { return position(which, v); }), 0);
     check_close(numbers(found.values),
-                per_group(groups, [&](const Numbers& v) { return v[static_cast<std::size_t>(position(which, v))]; }), 0);
+                per_group(groups, [&](const Numbers& v) { return v[static_cast<std::size_t>(position(which, v))]; }),
+                0);
   }
 }
 
@@ -495,7 +501,8 @@ TEST_CASE("softmax and its gradient along every axis of every layout", "[rows][s
       }
     }
   }
-  for (const Dims& shape : {Dims{}, Dims{0}, Dims{0, 3}, Dims{3, 0}, Dims{1}, Dims{1000, 37}, Dims{37, 1000}, Dims{2, 9000}}) {
+  for (const Dims& shape :
+       {Dims{}, Dims{0}, Dims{0, 3}, Dims{3, 0}, Dims{1}, Dims{1000, 37}, Dims{37, 1000}, Dims{2, 9000}}) {
     const Tensor x = random_tensor(shape, kFloat32);
     for (std::int64_t dim = 0; dim < std::max<std::int64_t>(x.dim(), 1); ++dim) {
       if (x.numel() > 0) check_softmax(x, dim, dim == 0, kFloat32, Layout::contiguous);
@@ -511,11 +518,11 @@ TEST_CASE("softmax of infinities and NaN", "[rows][softmax]") {
   };
   const double third = 1.0 / 3;
   const Numbers nans(3, kNan);
-  for (const auto& [x, plain, log] : {Case{{-kInf, 0, 0}, {0, 0.5, 0.5}, {-kInf, -std::log(2), -std::log(2)}},
-                                      Case{{1e4, 1e4, 1e4}, {third, third, third}, Numbers(3, -std::log(3))},
-                                      Case{{-1000, 0, -1000}, {0, 1, 0}, {-1000, 0, -1000}},
-                                      Case{{-kInf, -kInf, -kInf}, nans, nans}, Case{{kInf, 0, 0}, nans, nans},
-                                      Case{{kNan, 0, 0}, nans, nans}}) {
+  for (const auto& [x, plain, log] :
+       {Case{{-kInf, 0, 0}, {0, 0.5, 0.5}, {-kInf, -std::log(2), -std::log(2)}},
+        Case{{1e4, 1e4, 1e4}, {third, third, third}, Numbers(3, -std::log(3))},
+        Case{{-1000, 0, -1000}, {0, 1, 0}, {-1000, 0, -1000}}, Case{{-kInf, -kInf, -kInf}, nans, nans},
+        Case{{kInf, 0, 0}, nans, nans}, Case{{kNan, 0, 0}, nans, nans}}) {
     Tensor y = empty({3}, kFloat32);
     cpu_backend().softmax(filled({3}, x), 0, false, y);
     INFO(x[0]);
@@ -555,13 +562,16 @@ double slope_of(const Numbers& x, const Numbers& w, std::size_t label, double sm
   return slope;
 }
 
-void check_cross_entropy(const CrossEntropyCase& c, std::int64_t rows, std::int64_t classes, Dtype dtype, Layout layout) {
+void check_cross_entropy(const CrossEntropyCase& c, std::int64_t rows, std::int64_t classes, Dtype dtype,
+                         Layout layout) {
   INFO("weighted " << c.weighted << " ignored " << c.ignored << " smoothing " << c.smoothing << " " << dtype << "["
                    << rows << ", " << classes << "]");
   const Dtype to = dtype == kFloat64 ? kFloat64 : kFloat32;
-  const Tensor logits = random_tensor({rows, classes}, dtype, layout), labels = allocate({rows}, kInt64, Layout::padded);
+  const Tensor logits = random_tensor({rows, classes}, dtype, layout),
+               labels = allocate({rows}, kInt64, Layout::padded);
   Numbers t;
-  for (std::int64_t i = 0; i < rows; ++i) t.push_back(static_cast<double>(i * 7 % 3 == 0 ? std::max<std::int64_t>(c.ignored, 0) : i % classes));
+  for (std::int64_t i = 0; i < rows; ++i)
+    t.push_back(static_cast<double>(i * 7 % 3 == 0 ? std::max<std::int64_t>(c.ignored, 0) : i % classes));
   if (c.ignored < 0 && rows > 1) t[1] = static_cast<double>(c.ignored);
   assign(labels, t);
   const Numbers w = weights_of(c, classes);
@@ -587,9 +597,9 @@ void check_cross_entropy(const CrossEntropyCase& c, std::int64_t rows, std::int6
 
 TEST_CASE("cross entropy and its gradient, with weights, ignored labels and smoothing", "[rows][cross_entropy]") {
   for (const Dtype dtype : kFloats) {
-    for (const CrossEntropyCase& c : {CrossEntropyCase{false, -100, 0}, CrossEntropyCase{true, -100, 0},
-                                      CrossEntropyCase{false, 2, 0.1}, CrossEntropyCase{true, 2, 0.1},
-                                      CrossEntropyCase{true, -1, 0.7}, CrossEntropyCase{false, -1, 1}}) {
+    for (const CrossEntropyCase& c :
+         {CrossEntropyCase{false, -100, 0}, CrossEntropyCase{true, -100, 0}, CrossEntropyCase{false, 2, 0.1},
+          CrossEntropyCase{true, 2, 0.1}, CrossEntropyCase{true, -1, 0.7}, CrossEntropyCase{false, -1, 1}}) {
       check_cross_entropy(c, 9, 10, dtype, Layout::contiguous);
       check_cross_entropy(c, 9, 10, dtype, Layout::padded);
       check_cross_entropy(c, 33, 70, dtype, Layout::transposed);
@@ -710,7 +720,9 @@ Numbers from_channels(const std::vector<Numbers>& channels, const Tensor& like) 
   const auto n = static_cast<std::size_t>(like.size(0)), count = channels.empty() ? 0 : channels[0].size();
   const std::size_t run = n == 0 ? 0 : count / n;
   for (std::size_t i = 0; i < n; ++i) {
-    for (const Numbers& c : channels) out.insert(out.end(), c.begin() + static_cast<std::ptrdiff_t>(i * run), c.begin() + static_cast<std::ptrdiff_t>((i + 1) * run));
+    for (const Numbers& c : channels)
+      out.insert(out.end(), c.begin() + static_cast<std::ptrdiff_t>(i * run),
+                 c.begin() + static_cast<std::ptrdiff_t>((i + 1) * run));
   }
   return out;
 }
@@ -760,7 +772,8 @@ void check_batch_norm(const BatchNormCase& c) {
       weighted.push_back(dxs[i][k] * scale[i]);
     }
     dxs[i] = c.training ? normalized_grad(weighted, s) : weighted;
-    if (!c.training) for (double& v : dxs[i]) v *= 1.5;
+    if (!c.training)
+      for (double& v : dxs[i]) v *= 1.5;
   }
   check_close(numbers(y), from_channels(ys, x), tolerance(c.dtype));
   check_close(numbers(running_mean), means, tolerance(statistics));
@@ -771,7 +784,8 @@ void check_batch_norm(const BatchNormCase& c) {
 }
 
 TEST_CASE("batch normalization and its gradients", "[rows][batch_norm]") {
-  const std::vector<Dims> shapes = {{4, 3, 5, 7}, {2, 17, 40, 41}, {64, 20}, {6, 5, 9}, {3, 4, 1, 1}, {2, 1, 8, 8}, {70, 30, 2, 2}};
+  const std::vector<Dims> shapes = {{4, 3, 5, 7}, {2, 17, 40, 41}, {64, 20},      {6, 5, 9},
+                                    {3, 4, 1, 1}, {2, 1, 8, 8},    {70, 30, 2, 2}};
   for (const Dtype dtype : kFloats) {
     for (const Dims& shape : shapes) {
       for (const Layout layout : {Layout::contiguous, Layout::channels_last, Layout::padded}) {

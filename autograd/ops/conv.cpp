@@ -1,6 +1,6 @@
-// Convolutions. Input x, weight w and output y meet in one trilinear sum, and each of the three primitives computes one of
-// them from the other two: conv gives y, conv_data_grad x, conv_weight_grad w. So the derivatives of each are the other
-// two, to any order, and a transposed convolution is conv_data_grad as a forward.
+// Convolutions. Input x, weight w and output y meet in one trilinear sum, and each of the three primitives computes one
+// of them from the other two: conv gives y, conv_data_grad x, conv_weight_grad w. So the derivatives of each are the
+// other two, to any order, and a transposed convolution is conv_data_grad as a forward.
 #include "autograd/ops/windows.h"
 
 namespace halftone {
@@ -191,20 +191,21 @@ Window make_window(const OpInfo& info, int rank, const Tensor& w, const Placemen
 
 void check_common(const OpInfo& info, int rank, const Tensor& x, const Tensor& w, const Tensor& bias,
                   std::int64_t out_channels, std::int64_t groups) {
-  check<ValueError>(w.dim() == rank + 2, info.name, ": expected a weight of ", rank + 2, " dimensions, got ", describe(w));
+  check<ValueError>(w.dim() == rank + 2, info.name, ": expected a weight of ", rank + 2, " dimensions, got ",
+                    describe(w));
   check<ValueError>(x.dim() == rank + 2, info.name, ": expected x of ", rank + 2, " dimensions (or ", rank + 1,
                     " without the batch) for weight ", w.sizes(), ", got ", describe(x));
   check<ValueError>(groups > 0 && w.size(0) % groups == 0, info.name, ": weight ", w.sizes(), " has ", w.size(0),
                     " channels in front, which ", groups, " groups do not divide");
-  check<ValueError>(!bias.defined() || (bias.dim() == 1 && bias.size(0) == out_channels), info.name, ": weight ", w.sizes(),
-                    " wants a bias of ", out_channels, " elements, got ", describe(bias));
+  check<ValueError>(!bias.defined() || (bias.dim() == 1 && bias.size(0) == out_channels), info.name, ": weight ",
+                    w.sizes(), " wants a bias of ", out_channels, " elements, got ", describe(bias));
 }
 
 ConvShape conv_shape(const OpInfo& info, int rank, const Tensor& x, const Tensor& w, const Tensor& bias,
                      const Placement& p) {
   check_common(info, rank, x, w, bias, w.dim() > 0 ? w.size(0) : 0, p.groups);
-  check<ValueError>(x.size(1) == w.size(1) * p.groups, info.name, ": weight ", w.sizes(), " expects ", w.size(1) * p.groups,
-                    " input channels but x is ", x.sizes());
+  check<ValueError>(x.size(1) == w.size(1) * p.groups, info.name, ": weight ", w.sizes(), " expects ",
+                    w.size(1) * p.groups, " input channels but x is ", x.sizes());
   ConvShape s{make_window(info, rank, w, p), x.size(0), x.size(1), w.size(0), p.groups};
   Window& v = s.window;
   for (std::size_t i = 0; i < at(rank); ++i) {
@@ -227,12 +228,12 @@ ConvShape transposed_shape(const OpInfo& info, int rank, const Tensor& x, const 
   const auto extra = number_per_axis(info, "output_padding", output_padding, rank, 0);
   Window& v = s.window;
   for (std::size_t i = 0; i < at(rank); ++i) {
-    check<ValueError>(extra[i] < v.stride[i] || extra[i] < v.dilation[i], info.name, ": output_padding ", output_padding,
-                      " must be smaller than stride ", p.stride, " or dilation ", p.dilation);
+    check<ValueError>(extra[i] < v.stride[i] || extra[i] < v.dilation[i], info.name, ": output_padding ",
+                      output_padding, " must be smaller than stride ", p.stride, " or dilation ", p.dilation);
     v.out[i] = x.sizes()[i + 2];
     v.in[i] = (v.out[i] - 1) * v.stride[i] - 2 * v.padding[i] + v.dilation[i] * (v.kernel[i] - 1) + extra[i] + 1;
-    check<ValueError>(v.in[i] > 0, info.name, ": padding ", p.padding, " leaves no output for x ", x.sizes(), " and weight ",
-                      w.sizes());
+    check<ValueError>(v.in[i] > 0, info.name, ": padding ", p.padding, " leaves no output for x ", x.sizes(),
+                      " and weight ", w.sizes());
   }
   return s;
 }
@@ -270,16 +271,16 @@ Tensor conv3d(const Tensor& x, const Tensor& weight, const Tensor& bias, IntArra
               IntArrayRef dilation, std::int64_t groups) {
   return convolve(3, x, weight, bias, {stride, padding, dilation, groups});
 }
-Tensor conv_transpose1d(const Tensor& x, const Tensor& weight, const Tensor& bias, IntArrayRef stride, IntArrayRef padding,
-                        IntArrayRef output_padding, std::int64_t groups, IntArrayRef dilation) {
+Tensor conv_transpose1d(const Tensor& x, const Tensor& weight, const Tensor& bias, IntArrayRef stride,
+                        IntArrayRef padding, IntArrayRef output_padding, std::int64_t groups, IntArrayRef dilation) {
   return convolve_transposed(1, x, weight, bias, output_padding, {stride, padding, dilation, groups});
 }
-Tensor conv_transpose2d(const Tensor& x, const Tensor& weight, const Tensor& bias, IntArrayRef stride, IntArrayRef padding,
-                        IntArrayRef output_padding, std::int64_t groups, IntArrayRef dilation) {
+Tensor conv_transpose2d(const Tensor& x, const Tensor& weight, const Tensor& bias, IntArrayRef stride,
+                        IntArrayRef padding, IntArrayRef output_padding, std::int64_t groups, IntArrayRef dilation) {
   return convolve_transposed(2, x, weight, bias, output_padding, {stride, padding, dilation, groups});
 }
-Tensor conv_transpose3d(const Tensor& x, const Tensor& weight, const Tensor& bias, IntArrayRef stride, IntArrayRef padding,
-                        IntArrayRef output_padding, std::int64_t groups, IntArrayRef dilation) {
+Tensor conv_transpose3d(const Tensor& x, const Tensor& weight, const Tensor& bias, IntArrayRef stride,
+                        IntArrayRef padding, IntArrayRef output_padding, std::int64_t groups, IntArrayRef dilation) {
   return convolve_transposed(3, x, weight, bias, output_padding, {stride, padding, dilation, groups});
 }
 

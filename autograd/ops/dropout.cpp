@@ -1,5 +1,5 @@
-// Dropout. The mask is a pure function of a seed that the default generator gives, so backward draws it again instead of
-// keeping it.
+// Dropout. The mask is a pure function of a seed that the default generator gives, so backward draws it again instead
+// of keeping it.
 #include <mutex>
 
 #include "autograd/ops.h"
@@ -44,7 +44,8 @@ Tensor drop(const Tensor& x, double p, bool train, std::int64_t group) {
 Tensor dropout(const Tensor& x, double p, bool train) { return drop(x, p, train, 1); }
 
 Tensor feature_dropout(const Tensor& x, double p, bool train) {
-  check<ValueError>(x.dim() >= 2, "feature_dropout: expected x of at least 2 dimensions [N, C, ...], got ", describe(x));
+  check<ValueError>(x.dim() >= 2, "feature_dropout: expected x of at least 2 dimensions [N, C, ...], got ",
+                    describe(x));
   const std::int64_t channels = x.size(0) * x.size(1);
   return drop(x, p, train, channels == 0 ? 1 : x.numel() / channels);
 }

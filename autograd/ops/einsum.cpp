@@ -40,8 +40,8 @@ std::string spell_ellipsis(std::string_view equation, std::string part, std::int
     part.replace(dots, 3, marks);
   }
   for (const char c : part) {
-    check<ValueError>((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'), "einsum: \"", equation,
-                      "\" has '", c, "' where a letter belongs");
+    check<ValueError>((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'), "einsum: \"",
+                      equation, "\" has '", c, "' where a letter belongs");
   }
   return part;
 }
@@ -63,8 +63,8 @@ std::int64_t ellipsis_axes(std::string_view equation, const std::string& part, c
   const bool has_ellipsis = part.find("...") != std::string::npos;
   const auto named = static_cast<std::int64_t>(part.size()) - (has_ellipsis ? 3 : 0);
   const std::int64_t rest = operand.dim() - named;
-  check<ValueError>(has_ellipsis ? rest >= 0 : rest == 0, "einsum: \"", equation, "\" names ", named, " axes in \"", part,
-                    "\" but the operand is ", describe(operand));
+  check<ValueError>(has_ellipsis ? rest >= 0 : rest == 0, "einsum: \"", equation, "\" names ", named, " axes in \"",
+                    part, "\" but the operand is ", describe(operand));
   return rest;
 }
 
@@ -157,7 +157,8 @@ Term expand_to(Term t, const Term& other, const std::string& shared) {
   Dims sizes = dims(t.tensor.sizes());
   for (const char c : shared) {
     const std::int64_t mine = t.size(c), theirs = other.size(c);
-    check<ValueError>(mine == theirs || mine == 1 || theirs == 1, "einsum: '", c, "' has sizes ", mine, " and ", theirs);
+    check<ValueError>(mine == theirs || mine == 1 || theirs == 1, "einsum: '", c, "' has sizes ", mine, " and ",
+                      theirs);
     sizes[at(t.axis(c))] = std::max(mine, theirs);
   }
   if (!(t.tensor.sizes() == sizes)) t.tensor = t.tensor.expand(sizes);
@@ -199,9 +200,8 @@ Tensor evaluate(const Equation& e, const std::vector<Tensor>& operands) {
 
 Tensor einsum(std::string_view equation, TensorList operands) {
   check<ValueError>(!operands.empty(), "einsum: \"", equation, "\" needs at least one operand");
-  return apply_composite(op("einsum"), operands.vec(), [&](const std::vector<Tensor>& inputs) {
-    return evaluate(parse(equation, inputs), inputs);
-  });
+  return apply_composite(op("einsum"), operands.vec(),
+                         [&](const std::vector<Tensor>& inputs) { return evaluate(parse(equation, inputs), inputs); });
 }
 
 }  // namespace halftone

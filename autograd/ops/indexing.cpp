@@ -1,5 +1,5 @@
-// x.index({...}) and its kin. Numbers, ranges, None and Ellipsis become views; what is left is a list of index tensors for
-// some axes, an IndexPlace, and that is read by `index` and written by `index_put`, each the other's derivative.
+// x.index({...}) and its kin. Numbers, ranges, None and Ellipsis become views; what is left is a list of index tensors
+// for some axes, an IndexPlace, and that is read by `index` and written by `index_put`, each the other's derivative.
 #include "core/indexing.h"
 
 #include "autograd/ops/indexing.h"
@@ -17,8 +17,8 @@ struct IndexPlace {
   std::vector<Saved> indices;  // int64, contiguous
   std::vector<std::int64_t> axes;
   Dims index_sizes;
-  Dims sizes;            // of x
-  std::size_t put = 0;   // where the index's axes are among those that stay
+  Dims sizes;           // of x
+  std::size_t put = 0;  // where the index's axes are among those that stay
 
   bool is_indexed(std::int64_t axis) const { return std::find(axes.begin(), axes.end(), axis) != axes.end(); }
 
@@ -79,8 +79,8 @@ IndexPlace make_place(const Tensor& x, const std::vector<Tensor>& tensors) {
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     if (!tensors[i].defined()) continue;
     p.axes.push_back(static_cast<std::int64_t>(i));
-    p.index_sizes = p.axes.size() == 1 ? dims(tensors[i].sizes())
-                                       : broadcast_shapes("index", p.index_sizes, tensors[i].sizes());
+    p.index_sizes =
+        p.axes.size() == 1 ? dims(tensors[i].sizes()) : broadcast_shapes("index", p.index_sizes, tensors[i].sizes());
   }
   for (const std::int64_t axis : p.axes) {
     p.indices.emplace_back() = plain::dense(plain::expanded(tensors[at(axis)], p.index_sizes));
@@ -176,7 +176,8 @@ class Selector {
 
   Selection run() {
     check<IndexError>(!indices_.empty(), "index: expected at least one index, got an empty list");
-    check<IndexError>(consumed() <= x_.dim(), "too many indices for tensor of dimension ", x_.dim(), ": got ", consumed());
+    check<IndexError>(consumed() <= x_.dim(), "too many indices for tensor of dimension ", x_.dim(), ": got ",
+                      consumed());
     for (position_ = 0; position_ < indices_.size(); ++position_) take(indices_[position_]);
     return std::move(selection_);
   }
@@ -227,8 +228,9 @@ class Selector {
 
   void take_mask(const Tensor& mask) {
     for (std::int64_t i = 0; i < mask.dim(); ++i) {
-      check<IndexError>(mask.size(i) == selection_.view.size(axis_ + i), "The shape of the mask ", mask.sizes(), " at index ",
-                        i, " does not match the shape of the indexed tensor ", x_.sizes(), " at index ", axis_ + i);
+      check<IndexError>(mask.size(i) == selection_.view.size(axis_ + i), "The shape of the mask ", mask.sizes(),
+                        " at index ", i, " does not match the shape of the indexed tensor ", x_.sizes(), " at index ",
+                        axis_ + i);
     }
     const Tensor here = mask.to(x_.device());
     const Tensor coordinates = backend(here).nonzero(here);  // [count, mask.dim()]
@@ -277,7 +279,9 @@ void put(const Tensor& x, const std::vector<Tensor>& tensors, const Tensor& give
   check_values_fit(place, values);
   write_in_place(
       op("index_put"), x, std::array{values},
-      [&](const Tensor& old) { return apply(op("index_put"), IndexPutRule{place, mode}, std::array{old, values}); },
+      [&](const Tensor& old) {
+        return apply(op("index_put"), IndexPutRule{place, mode}, std::array{old, values});
+      },
       [&](const Tensor& self) {
         Tensor target = self;
         write(place, mode, values, target);
@@ -302,15 +306,6 @@ Tensor index(const Tensor& x, ArrayRef<TensorIndex> indices) {
   if (s.is_basic()) return s.view;
   return read(op("index"), s.view, make_place(s.view, s.tensors));
 }
-
-Tensor Tensor::operator[](const Tensor& position) const {
-  const TensorIndex list[] = {position};
-  return halftone::index(*this, ArrayRef<TensorIndex>(list, 1));
-}
-Tensor Tensor::index(std::initializer_list<TensorIndex> indices) const {
-  return halftone::index(*this, ArrayRef<TensorIndex>(indices));
-}
-Tensor Tensor::index(ArrayRef<TensorIndex> indices) const { return halftone::index(*this, indices); }
 
 const Tensor& Tensor::index_put_(ArrayRef<TensorIndex> indices, const Tensor& value, bool accumulate) const {
   const ContextScope no_filter([](Context& c) { c.filter = nullptr; });
@@ -360,9 +355,9 @@ Tensor index_add(const Tensor& x, std::int64_t dim, const Tensor& index, const T
 const Tensor& Tensor::index_add_(std::int64_t given, const Tensor& index, const Tensor& source) const {
   const std::int64_t along = wrap_dim(given, dim());
   check<ValueError>(index.dim() == 1, "index_add: expected a vector of indices, got ", describe(index));
-  check<ValueError>(source.dim() == dim() && source.size(along) == index.size(0), "index_add: source ", describe(source),
-                    " wants an index of ", source.dim() == dim() ? source.size(along) : 0, " elements along dim ", along,
-                    ", got ", describe(index));
+  check<ValueError>(source.dim() == dim() && source.size(along) == index.size(0), "index_add: source ",
+                    describe(source), " wants an index of ", source.dim() == dim() ? source.size(along) : 0,
+                    " elements along dim ", along, ", got ", describe(index));
   std::vector<Tensor> tensors(at(along) + 1);
   tensors.back() = int64_index("index_add", index);
   put(*this, tensors, source, Write::add);

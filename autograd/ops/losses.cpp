@@ -19,7 +19,8 @@ Tensor reduced(const Tensor& losses, std::int64_t reduction) {
   return reduction == Reduction::Mean ? losses.mean() : losses.sum();
 }
 
-Tensor pointwise_loss(const OpInfo& info, const Binary& f, const Tensor& x, const Tensor& target, std::int64_t reduction) {
+Tensor pointwise_loss(const OpInfo& info, const Binary& f, const Tensor& x, const Tensor& target,
+                      std::int64_t reduction) {
   check_reduction(info, reduction);
   if (!x.sizes().equals(target.sizes())) {
     warn(str(info.name, ": using a target size (", target.sizes(), ") that is different to the input size (", x.sizes(),
@@ -84,8 +85,8 @@ void check_probabilities(const OpInfo& info, const Tensor& x) {
   if (!x.is_cpu() || x.numel() == 0) return;  // elsewhere a look at the values would wait for them
   const plain::Scope scope;
   const double low = x.min().item<double>(), high = x.max().item<double>();
-  check<ValueError>(!(low < 0) && !(high > 1), info.name, ": all elements of input should be between 0 and 1, got ", low,
-                    " to ", high, "; for logits there is binary_cross_entropy_with_logits");
+  check<ValueError>(!(low < 0) && !(high > 1), info.name, ": all elements of input should be between 0 and 1, got ",
+                    low, " to ", high, "; for logits there is binary_cross_entropy_with_logits");
 }
 
 Tensor weighted(const Tensor& losses, const Tensor& weight) { return weight.defined() ? losses * weight : losses; }
@@ -109,12 +110,11 @@ Tensor binary_cross_entropy_with_logits(const Tensor& x, const Tensor& target, c
   if (!pos_weight.defined()) {
     return reduced(weighted(binary_op(info, fn::BinaryCrossEntropyWithLogits{}, x, target), weight), reduction);
   }
-  return apply_composite(
-      info, std::array{x, target, weight, pos_weight},
-      [&](const Tensor& logits, const Tensor& t, const Tensor& w, const Tensor& positive) {
-        const Tensor scale = (positive - 1) * t + 1;
-        return reduced(weighted((1 - t) * logits + scale * softplus(-logits), w), reduction);
-      });
+  return apply_composite(info, std::array{x, target, weight, pos_weight},
+                         [&](const Tensor& logits, const Tensor& t, const Tensor& w, const Tensor& positive) {
+                           const Tensor scale = (positive - 1) * t + 1;
+                           return reduced(weighted((1 - t) * logits + scale * softplus(-logits), w), reduction);
+                         });
 }
 
 Tensor cosine_similarity(const Tensor& a, const Tensor& b, std::int64_t dim, double eps) {
@@ -257,28 +257,31 @@ LabelledRows labelled_rows(const OpInfo& info, const Tensor& x, const Tensor& ta
   check<ValueError>(target.sizes() == expected, info.name, ": x ", describe(x), " wants labels ", expected, ", got ",
                     describe(target));
   check<ValueError>(!weight.defined() || (weight.dim() == 1 && weight.size(0) == classes), info.name,
-                    ": weight should have one element a class, of which there are ", classes, ", got ", describe(weight));
+                    ": weight should have one element a class, of which there are ", classes, ", got ",
+                    describe(weight));
   check_same_device(info, "x and labels", x, target);
   const Tensor rows = x.dim() == 2 ? x : x.movedim(axis, -1).reshape({target.numel(), classes});
   return {rows, target.to(kInt64).reshape({target.numel()})};
 }
 
-Tensor cross_entropy_of_probabilities(const OpInfo& info, const Tensor& logits, const Tensor& target, const Tensor& weight,
-                                      std::int64_t reduction, double smoothing) {
+Tensor cross_entropy_of_probabilities(const OpInfo& info, const Tensor& logits, const Tensor& target,
+                                      const Tensor& weight, std::int64_t reduction, double smoothing) {
   const std::int64_t axis = logits.dim() == 1 ? 0 : 1, classes = logits.size(axis);
   check<ValueError>(logits.sizes().equals(target.sizes()), info.name, ": expected probabilities of the logits' shape ",
                     logits.sizes(), ", got ", describe(target));
-  return apply_composite(info, std::array{logits, target, weight}, [&](const Tensor& x, const Tensor& t, const Tensor& w) {
-    const Tensor aim = smoothing > 0 ? t * (1 - smoothing) + smoothing / static_cast<double>(classes) : t;
-    Tensor logs = log_softmax(x, axis);
-    if (w.defined()) {
-      Dims column(at(x.dim()), 1);
-      column[at(axis)] = classes;
-      logs = logs * w.reshape(column);
-    }
-    const Tensor losses = -(logs * aim).sum(axis);
-    return reduction == Reduction::Mean ? losses.sum() / static_cast<double>(losses.numel()) : reduced(losses, reduction);
-  });
+  return apply_composite(
+      info, std::array{logits, target, weight}, [&](const Tensor& x, const Tensor& t, const Tensor& w) {
+        const Tensor aim = smoothing > 0 ? t * (1 - smoothing) + smoothing / static_cast<double>(classes) : t;
+        Tensor logs = log_softmax(x, axis);
+        if (w.defined()) {
+          Dims column(at(x.dim()), 1);
+          column[at(axis)] = classes;
+          logs = logs * w.reshape(column);
+        }
+        const Tensor losses = -(logs * aim).sum(axis);
+        return reduction == Reduction::Mean ? losses.sum() / static_cast<double>(losses.numel())
+                                            : reduced(losses, reduction);
+      });
 }
 
 }  // namespace
@@ -287,8 +290,8 @@ Tensor cross_entropy_loss(const Tensor& logits, const Tensor& target, const Tens
                           std::int64_t ignore_index, double label_smoothing) {
   const OpInfo& info = op("cross_entropy_loss");
   check_reduction(info, reduction);
-  check<ValueError>(label_smoothing >= 0 && label_smoothing <= 1, info.name, ": label_smoothing must be between 0 and 1, got ",
-                    label_smoothing);
+  check<ValueError>(label_smoothing >= 0 && label_smoothing <= 1, info.name,
+                    ": label_smoothing must be between 0 and 1, got ", label_smoothing);
   if (target.is_floating_point()) {
     return cross_entropy_of_probabilities(info, logits, target, weight, reduction, label_smoothing);
   }
@@ -304,7 +307,8 @@ Tensor nll_loss(const Tensor& x, const Tensor& target, const Tensor& weight, std
   check_reduction(info, reduction);
   const LabelledRows in = labelled_rows(info, x, target, weight);
   check_labels(info, in.labels, in.rows.size(1), ignore_index);
-  const Tensor loss = apply(info, NllRule{reduction, ignore_index, {}, {}, {}, {}}, std::array{in.rows, in.labels, weight});
+  const Tensor loss =
+      apply(info, NllRule{reduction, ignore_index, {}, {}, {}, {}}, std::array{in.rows, in.labels, weight});
   return reduction == Reduction::None ? loss.reshape(target.sizes()) : loss;
 }
 

@@ -1,5 +1,5 @@
-// Normalization. An ordinary backward is one kernel; a recorded one writes the same formula in ops, with the statistics as
-// functions of x, so that it can be differentiated again.
+// Normalization. An ordinary backward is one kernel; a recorded one writes the same formula in ops, with the statistics
+// as functions of x, so that it can be differentiated again.
 #include "autograd/ops.h"
 #include "autograd/ops/plain.h"
 
@@ -8,8 +8,8 @@ namespace {
 
 using plain::at;
 
-// y = (x - mean) rstd weight + bias. `statistics` are the axes that mean and rstd are over, `parameters` those over which
-// all elements share a weight; `weight` broadcasts to x.
+// y = (x - mean) rstd weight + bias. `statistics` are the axes that mean and rstd are over, `parameters` those over
+// which all elements share a weight; `weight` broadcasts to x.
 struct Normalization {
   std::vector<std::int64_t> statistics, parameters;
   bool from_x = true;  // else mean and rstd are constants
@@ -83,7 +83,8 @@ struct BatchNormRule {
     return y;
   }
 
-  void keep(const Tensor& input, const Tensor& w, const Tensor& bias, const Tensor& batch_mean, const Tensor& batch_rstd) {
+  void keep(const Tensor& input, const Tensor& w, const Tensor& bias, const Tensor& batch_mean,
+            const Tensor& batch_rstd) {
     weight_dtype = w.defined() ? w.dtype() : input.dtype();
     bias_dtype = bias.defined() ? bias.dtype() : input.dtype();
     x = input;
@@ -105,8 +106,8 @@ struct BatchNormRule {
                 [&](const Tensor& gradient, const Tensor& input, const Tensor& w) {
                   const MemoryFormat format = input.suggest_memory_format();
                   if (want[0]) dx = empty(input.sizes(), input.options().memory_format(format));
-                  backend(g).batch_norm_grad(plain::dense(gradient, format), plain::dense(input, format), w, *mean, *rstd,
-                                             training, dx, dweight, dbias);
+                  backend(g).batch_norm_grad(plain::dense(gradient, format), plain::dense(input, format), w, *mean,
+                                             *rstd, training, dx, dweight, dbias);
                   return first_defined(dx, dweight, dbias);
                 });
     return {dx, dweight, dbias};
@@ -122,7 +123,8 @@ struct BatchNormRule {
     }
     n.parameters = n.statistics;
     n.from_x = training;
-    return n.gradients(g, *x, w.defined() ? w.reshape(column) : w, mean->reshape(column), rstd->reshape(column), eps, want);
+    return n.gradients(g, *x, w.defined() ? w.reshape(column) : w, mean->reshape(column), rstd->reshape(column), eps,
+                       want);
   }
 };
 
@@ -171,8 +173,8 @@ struct LayerNormRule {
     apply_plain(op("layer_norm_grad"), std::array{g, *x, w},
                 [&](const Tensor& gradient, const Tensor& input, const Tensor& scale) {
                   if (want[0]) dx = empty(input.sizes(), input.options());
-                  backend(g).layer_norm_grad(plain::dense(gradient), plain::dense(input), dense_or_none(scale), *mean, *rstd,
-                                             width, dx, dweight, dbias);
+                  backend(g).layer_norm_grad(plain::dense(gradient), plain::dense(input), dense_or_none(scale), *mean,
+                                             *rstd, width, dx, dweight, dbias);
                   return first_defined(dx, dweight, dbias);
                 });
     return {dx, shaped(dweight, g), shaped(dbias, g)};
@@ -202,8 +204,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   check<ValueError>(training || (running_mean.defined() && running_var.defined()), info.name,
                     ": running_mean and running_var must be defined in evaluation mode");
   const std::int64_t per_channel = x.size(1) == 0 ? 0 : x.numel() / x.size(1);
-  check<ValueError>(!training || per_channel != 1, "Expected more than 1 value per channel when training, got input size ",
-                    x.sizes());
+  check<ValueError>(!training || per_channel != 1,
+                    "Expected more than 1 value per channel when training, got input size ", x.sizes());
   return apply(info, BatchNormRule{training, momentum, eps, kFloat32, kFloat32, {}, {}, {}, {}},
                std::array{x, weight, bias, running_mean, running_var});
 }

@@ -178,8 +178,8 @@ struct Maxima {
 Maxima max_pool(const OpInfo& info, int rank, const Tensor& x, const Placement& p) {
   return batched(rank, x, [&](const Tensor& input) -> Maxima {
     const PoolShape s = pool_shape(info, rank, input, p);
-    const Tensor indices = empty(sizes_of(s, s.window.out),
-                                 input.options().dtype(kInt64).memory_format(input.suggest_memory_format()));
+    const Tensor indices =
+        empty(sizes_of(s, s.window.out), input.options().dtype(kInt64).memory_format(input.suggest_memory_format()));
     MaxPoolRule rule{s, {}};
     rule.indices = indices;
     return {apply(info, std::move(rule), std::array{input}), indices};

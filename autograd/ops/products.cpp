@@ -82,8 +82,8 @@ struct MatmulRule {
   Tensor grad_b(const Tensor& g) const {
     const Tensor x = a_rank == 1 ? a->unsqueeze(0) : *a;
     const bool one_matrix = b_rank <= 2 && a_rank > 2;
-    const Tensor dy = one_matrix ? mm(x.reshape({-1, x.size(-1)}).t(), g.reshape({-1, g.size(-1)}))
-                                 : matmul(x.transpose(-1, -2), g);
+    const Tensor dy =
+        one_matrix ? mm(x.reshape({-1, x.size(-1)}).t(), g.reshape({-1, g.size(-1)})) : matmul(x.transpose(-1, -2), g);
     return b_rank == 1 ? dy.squeeze(-1) : dy;
   }
 };
@@ -158,8 +158,8 @@ struct AddmmRule {
     if (needs_grad(y)) a = x;
     if (needs_grad(x)) b = y;
     const Dims sizes = product_sizes(info, x, y, false, false);
-    check(broadcast_shapes(info.name, c.sizes(), sizes) == sizes, info.name, ": ", describe(c), " does not broadcast to ",
-          sizes);
+    check(broadcast_shapes(info.name, c.sizes(), sizes) == sizes, info.name, ": ", describe(c),
+          " does not broadcast to ", sizes);
     Tensor out = empty(sizes, x.options());
     const bool is_row = c.dim() == 1 && c.size(0) == sizes[1];
     if (!is_row) backend(out).copy(plain::expanded(c, sizes), out);
@@ -186,7 +186,8 @@ struct LinearRule {
     sizes.back() = 1;
     const std::int64_t rows = count_elements(sizes);
     Tensor flat = plain::reshaped(out, {rows, w.size(0)});
-    backend(out).gemm(plain::reshaped(input, {rows, w.size(1)}), plain::transposed(w), bias, Activation::none, false, flat);
+    backend(out).gemm(plain::reshaped(input, {rows, w.size(1)}), plain::transposed(w), bias, Activation::none, false,
+                      flat);
     return out;
   }
 
@@ -200,8 +201,8 @@ struct LinearRule {
     const OpInfo& info = op("linear");
     check_rank(info, w, 2, "weight to be [out_features, in_features]");
     check(input.dim() > 0, info.name, ": expected x of at least 1 dimension, got ", describe(input));
-    check(input.size(-1) == w.size(1), info.name, ": x ", describe(input), " has ", input.size(-1), " features, weight ",
-          w.sizes(), " wants ", w.size(1));
+    check(input.size(-1) == w.size(1), info.name, ": x ", describe(input), " has ", input.size(-1),
+          " features, weight ", w.sizes(), " wants ", w.size(1));
     check_same_dtype(info, "x and weight", input, w);
     check_same_dtype(info, "x and bias", input, bias);
     check_same_device(info, "x and weight", input, w);

@@ -8,12 +8,15 @@ namespace {
 using plain::at;
 
 // int64; sizes within those of x except along `dim`.
-Tensor checked_index(const OpInfo& info, const Tensor& x, std::int64_t dim, const Tensor& index, std::string_view what) {
+Tensor checked_index(const OpInfo& info, const Tensor& x, std::int64_t dim, const Tensor& index,
+                     std::string_view what) {
   check<TypeError>(is_integral(index.dtype()), info.name, ": expected an int64 index, got ", describe(index));
   check<ValueError>(std::max<std::int64_t>(index.dim(), 1) == std::max<std::int64_t>(x.dim(), 1), info.name,
-                    ": index and ", what, " should have as many dimensions, got ", describe(index), " and ", describe(x));
+                    ": index and ", what, " should have as many dimensions, got ", describe(index), " and ",
+                    describe(x));
   bool fits = true;
-  for (std::int64_t i = 0; i < std::min(x.dim(), index.dim()); ++i) fits = fits && (i == dim || index.size(i) <= x.size(i));
+  for (std::int64_t i = 0; i < std::min(x.dim(), index.dim()); ++i)
+    fits = fits && (i == dim || index.size(i) <= x.size(i));
   check<ValueError>(fits || index.numel() == 0, info.name, ": index ", index.sizes(), " is larger than ", what, " ",
                     x.sizes(), " apart from dimension ", dim);
   check_same_device(info, "index and " + std::string(what), index, x);
@@ -74,7 +77,8 @@ struct ScatterRule {
 // A source may be larger than the index: its rest is not read.
 Tensor cropped(const OpInfo& info, const Tensor& source, const Tensor& index) {
   check<ValueError>(std::max<std::int64_t>(source.dim(), 1) == std::max<std::int64_t>(index.dim(), 1), info.name,
-                    ": index and source should have as many dimensions, got ", describe(index), " and ", describe(source));
+                    ": index and source should have as many dimensions, got ", describe(index), " and ",
+                    describe(source));
   if (source.sizes().equals(index.sizes())) return source;
   Tensor out = source;
   for (std::int64_t i = 0; i < std::min(index.dim(), source.dim()); ++i) {
@@ -94,8 +98,8 @@ Tensor scatter_with(const OpInfo& info, Write mode, const Tensor& x, std::int64_
   return apply(info, std::move(rule), std::array{x, cropped(info, source, places)});
 }
 
-const Tensor& scatter_in_place(const OpInfo& info, Write mode, const Tensor& self, std::int64_t given, const Tensor& index,
-                               const Tensor& source) {
+const Tensor& scatter_in_place(const OpInfo& info, Write mode, const Tensor& self, std::int64_t given,
+                               const Tensor& index, const Tensor& source) {
   return write_in_place(
       info, self, std::array{source},
       [&](const Tensor& old) { return scatter_with(info, mode, old, given, index, source); },

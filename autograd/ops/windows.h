@@ -7,8 +7,8 @@
 namespace halftone {
 
 /// A number for each of `rank` axes; one number stands for all. Each has to be at least `least`.
-inline std::array<std::int64_t, 3> number_per_axis(const OpInfo& info, std::string_view what, IntArrayRef given, int rank,
-                                                   std::int64_t least) {
+inline std::array<std::int64_t, 3> number_per_axis(const OpInfo& info, std::string_view what, IntArrayRef given,
+                                                   int rank, std::int64_t least) {
   const auto count = static_cast<std::size_t>(rank);
   check<ValueError>(given.size() == 1 || given.size() == count, info.name, ": expected ", what, " to be one number or ",
                     rank, ", got ", given);

@@ -28,9 +28,7 @@ struct Geometry {
   bool by_column() const { return run == 1; }
 };
 
-bool has_known_layout(const Tensor& x) {
-  return x.is_contiguous() || is_channels_last(x.sizes(), x.strides());
-}
+bool has_known_layout(const Tensor& x) { return x.is_contiguous() || is_channels_last(x.sizes(), x.strides()); }
 
 Tensor allocated_like(const Tensor& model, Dtype dtype) {
   return empty_strided(model.sizes(), model.strides(), TensorOptions(dtype).device(model.device()));
@@ -79,10 +77,7 @@ template <class X>
 Moments moments_of(const X* x, std::int64_t n) {
   const X mean = SerialTeam{}.sum(n, Row<const X>{x}) / static_cast<X>(n);
   const X squares = SerialTeam{}.sum(n, [=](std::int64_t i) { return (x[i] - mean) * (x[i] - mean); });
-  const X rest = SerialTeam{}.sum(n, [=](std::int64_t i) { return x[i] - mean; });  // what rounding left of the mean
-  const auto count = static_cast<double>(n);
-  const double shift = static_cast<double>(rest) / count;
-  return {count, static_cast<double>(mean) + shift, static_cast<double>(squares) - shift * shift * count};
+  return {static_cast<double>(n), static_cast<double>(mean), static_cast<double>(squares)};
 }
 
 template <class X>
@@ -112,60 +107,50 @@ void each_run(const Geometry& at, F f) {
 
 // ---------------------------------------------------------------- channels-last: a column for each channel
 
-/// Moments of the columns of some rows, kept as three rows of memory so that they merge by vectors.
+/// Moments of the columns of some rows.
+template <class X>
 class ColumnMoments {
  public:
   explicit ColumnMoments(std::int64_t channels)
-      : mean_(static_cast<std::size_t>(channels), 0.0), squares_(mean_), next_mean_(mean_), next_squares_(mean_) {}
+      : channels_(channels),
+        total_(static_cast<std::size_t>(channels)),
+        near_(static_cast<std::size_t>(2 * channels)) {}
 
-  /// Adds a block of `rows` rows that the caches hold.
-  template <class X>
+  /// Adds a block of rows that the caches hold, few enough to be summed in X.
   void add(const X* block, std::int64_t rows) {
-    const auto channels = static_cast<std::int64_t>(mean_.size());
-    std::fill(next_mean_.begin(), next_mean_.end(), 0.0);
-    std::fill(next_squares_.begin(), next_squares_.end(), 0.0);
-    double *const mean = next_mean_.data(), *const squares = next_squares_.data();
+    std::fill(near_.begin(), near_.end(), X(0));
+    X* const __restrict mean = near_.data(), * const __restrict squares = mean + channels_;
     for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t c = 0; c < channels; ++c) mean[c] += static_cast<double>(block[r * channels + c]);
+      const X* x = block + r * channels_;
+      for (std::int64_t c = 0; c < channels_; ++c) mean[c] += x[c];
     }
-    for (std::int64_t c = 0; c < channels; ++c) mean[c] /= static_cast<double>(rows);
+    for (std::int64_t c = 0; c < channels_; ++c) mean[c] /= static_cast<X>(rows);
     for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t c = 0; c < channels; ++c) {
-        const double distance = static_cast<double>(block[r * channels + c]) - mean[c];
-        squares[c] += distance * distance;
-      }
+      const X* x = block + r * channels_;
+      for (std::int64_t c = 0; c < channels_; ++c) squares[c] += (x[c] - mean[c]) * (x[c] - mean[c]);
     }
-    merge(static_cast<double>(rows), next_mean_, next_squares_);
+    for (std::size_t c = 0; c < total_.size(); ++c) {
+      total_[c].merge({static_cast<double>(rows), static_cast<double>(mean[c]), static_cast<double>(squares[c])});
+    }
   }
-  void merge(const ColumnMoments& other) { merge(other.count_, other.mean_, other.squares_); }
-
-  Moments of(std::int64_t channel) const {
-    const auto c = static_cast<std::size_t>(channel);
-    return {count_, mean_[c], squares_[c]};
+  void merge(const ColumnMoments& other) {
+    for (std::size_t c = 0; c < total_.size(); ++c) total_[c].merge(other.total_[c]);
   }
+  const std::vector<Moments>& total() const { return total_; }
 
  private:
-  void merge(double count, const std::vector<double>& mean, const std::vector<double>& squares) {
-    for (std::size_t c = 0; c < mean_.size(); ++c) {
-      Moments own{count_, mean_[c], squares_[c]};
-      own.merge({count, mean[c], squares[c]});
-      mean_[c] = own.mean;
-      squares_[c] = own.squares;
-    }
-    count_ += count;
-  }
-
-  double count_ = 0;
-  std::vector<double> mean_, squares_, next_mean_, next_squares_;
+  std::int64_t channels_;
+  std::vector<Moments> total_;
+  std::vector<X> near_;  // [2, channels]
 };
 
 template <class X>
 std::vector<Moments> moments_by_column(const Geometry& at, const cpu::Source<X>& x) {
   const cpu::Shares shares(at.outer, at.channels);
-  std::vector<ColumnMoments> parts(static_cast<std::size_t>(shares.count), ColumnMoments(at.channels));
-  const std::int64_t step = std::max<std::int64_t>(1, 4096 / at.channels);  // rows of a block
+  std::vector<ColumnMoments<X>> parts(static_cast<std::size_t>(shares.count), ColumnMoments<X>(at.channels));
+  const std::int64_t step = std::clamp<std::int64_t>(8192 / at.channels, 8, 64);  // rows of a block
   parallel_for(0, shares.count, 1, [&](std::int64_t first, std::int64_t last) {
-    cpu::Buffer<X, 4096> buffer(step * at.channels);
+    cpu::Buffer<X, 8192> buffer(step * at.channels);
     for (std::int64_t share = first; share < last; ++share) {
       for (std::int64_t r = shares.begin(share); r < shares.begin(share + 1); r += step) {
         const std::int64_t rows = std::min(step, shares.begin(share + 1) - r);
@@ -175,9 +160,7 @@ std::vector<Moments> moments_by_column(const Geometry& at, const cpu::Source<X>&
     }
   });
   for (std::size_t i = 1; i < parts.size(); ++i) parts[0].merge(parts[i]);
-  std::vector<Moments> moments(static_cast<std::size_t>(at.channels));
-  for (std::int64_t c = 0; c < at.channels; ++c) moments[static_cast<std::size_t>(c)] = parts[0].of(c);
-  return moments;
+  return parts[0].total();
 }
 
 // ---------------------------------------------------------------- forward
@@ -211,7 +194,9 @@ struct Channels {
   std::vector<X> mean, scale, shift;
 
   Channels(const Tensor& means, const Tensor& rstd, const Tensor& weight, const Tensor& bias, std::int64_t n)
-      : mean(cpu::weight_or<X>(means, n, 0)), scale(cpu::weight_or<X>(weight, n, 1)), shift(cpu::weight_or<X>(bias, n, 0)) {
+      : mean(cpu::weight_or<X>(means, n, 0)),
+        scale(cpu::weight_or<X>(weight, n, 1)),
+        shift(cpu::weight_or<X>(bias, n, 0)) {
     const std::vector<X> deviation = cpu::weight_or<X>(rstd, n, 1);
     for (std::size_t c = 0; c < scale.size(); ++c) scale[c] *= deviation[c];
   }
@@ -230,25 +215,34 @@ void normalize_by_row(const Geometry& at, const Channels<X>& channels, const cpu
   });
 }
 
-/// Calls `f(first, last)` for shares of the rows of a matrix with a column for each channel.
+/// Rows that are read and written together, so that conversions do not come in small pieces.
+std::int64_t rows_of_block(const Geometry& at) { return std::max<std::int64_t>(1, 2048 / at.channels); }
+
+/// Calls `f(row, rows)` for blocks of rows [first, last).
 template <class F>
-void each_rows(const Geometry& at, F f) {
-  parallel_for(0, at.outer, cpu::rows_per_grain(at.channels), f);
+void each_block(const Geometry& at, std::int64_t first, std::int64_t last, F f) {
+  const std::int64_t step = rows_of_block(at);
+  for (std::int64_t r = first; r < last; r += step) f(r, std::min(step, last - r));
 }
 
 template <class X>
 void normalize_by_column(const Geometry& at, const Channels<X>& channels, const cpu::Source<X>& x,
                          const cpu::Sink<X>& y) {
-  const X *const mean = channels.mean.data(), *const scale = channels.scale.data(), *const shift = channels.shift.data();
-  each_rows(at, [&](std::int64_t first, std::int64_t last) {
-    const std::int64_t n = at.channels;
-    cpu::Buffer<X> in(n), out(n);
-    for (std::int64_t r = first; r < last; ++r) {
-      const X* from = x.row(r * n, 1, n, in.data());
-      X* const to = y.row(r * n, 1, out.data());
-      for (std::int64_t c = 0; c < n; ++c) to[c] = rows::ChannelNorm<X>{mean[c], scale[c], shift[c]}(from[c]);
-      y.put(r * n, 1, n, to);
-    }
+  const X *const mean = channels.mean.data(), *const scale = channels.scale.data(),
+                 *const shift = channels.shift.data();
+  const std::int64_t n = at.channels;
+  parallel_for(0, at.outer, cpu::rows_per_grain(n), [&](std::int64_t first, std::int64_t last) {
+    cpu::Buffer<X, 2048> in(rows_of_block(at) * n), out(rows_of_block(at) * n);
+    each_block(at, first, last, [&](std::int64_t row, std::int64_t rows) {
+      const X* from = x.row(row * n, 1, rows * n, in.data());
+      X* const __restrict to = y.row(row * n, 1, out.data());
+      for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t c = 0; c < n; ++c) {
+          to[r * n + c] = rows::ChannelNorm<X>{mean[c], scale[c], shift[c]}(from[r * n + c]);
+        }
+      }
+      y.put(row * n, 1, rows * n, to);
+    });
   });
 }
 
@@ -300,14 +294,16 @@ GradSums sums_by_column(const BackwardJob<X>& job) {
   const cpu::Shares shares(job.at.outer, n);
   cpu::ShareSums<X> sums(shares, n);
   parallel_for(0, shares.count, 1, [&](std::int64_t first, std::int64_t last) {
-    cpu::Buffer<X> g_buffer(n), x_buffer(n);
+    cpu::Buffer<X, 2048> g_buffer(rows_of_block(job.at) * n), x_buffer(rows_of_block(job.at) * n);
     for (std::int64_t share = first; share < last; ++share) {
       cpu::ColumnSums<X> own = sums.of(share);
-      for (std::int64_t r = shares.begin(share); r < shares.begin(share + 1); ++r) {
-        const X* g = job.g.row(r * n, 1, n, g_buffer.data());
-        const X* x = job.x.row(r * n, 1, n, x_buffer.data());
-        own.add(g, [=, mean = job.mean.data()](std::int64_t c) { return g[c] * (x[c] - mean[c]); });
-      }
+      each_block(job.at, shares.begin(share), shares.begin(share + 1), [&](std::int64_t row, std::int64_t rows) {
+        const X* g = job.g.row(row * n, 1, rows * n, g_buffer.data());
+        const X* x = job.x.row(row * n, 1, rows * n, x_buffer.data());
+        for (std::int64_t r = 0; r < rows; ++r, g += n, x += n) {
+          own.add(g, [=, mean = job.mean.data()](std::int64_t c) { return g[c] * (x[c] - mean[c]); });
+        }
+      });
       own.finish();
     }
   });
@@ -323,10 +319,9 @@ std::vector<rows::ChannelNormGrad<X>> formulas(const BackwardJob<X>& job, const 
   std::vector<rows::ChannelNormGrad<X>> result;
   for (std::size_t c = 0; c < job.mean.size(); ++c) {
     using Formula = rows::ChannelNormGrad<X>;
-    result.push_back(of_training
-                         ? Formula::of_training(job.mean[c], job.rstd[c], job.weight[c], of_training->g[c],
-                                                of_training->gx[c], static_cast<double>(job.at.count()))
-                         : Formula{job.mean[c], job.weight[c] * job.rstd[c]});
+    result.push_back(of_training ? Formula::of_training(job.mean[c], job.rstd[c], job.weight[c], of_training->g[c],
+                                                        of_training->gx[c], static_cast<double>(job.at.count()))
+                                 : Formula{job.mean[c], job.weight[c] * job.rstd[c]});
   }
   return result;
 }
@@ -354,18 +349,21 @@ void data_grad_by_column(const BackwardJob<X>& job, const std::vector<rows::Chan
   for (const auto& f : channels) numbers.push_back(f.scale);
   for (const auto& f : channels) numbers.push_back(f.slope);
   for (const auto& f : channels) numbers.push_back(f.offset);
-  each_rows(job.at, [&](std::int64_t first, std::int64_t last) {
-    cpu::Buffer<X> g_buffer(n), x_buffer(n), out(n);
-    const X *const mean = numbers.data(), *const scale = mean + n, *const slope = scale + n, *const offset = slope + n;
-    for (std::int64_t r = first; r < last; ++r) {
-      const X* g = job.g.row(r * n, 1, n, g_buffer.data());
-      const X* x = job.x.row(r * n, 1, n, x_buffer.data());
-      X* const to = dx.row(r * n, 1, out.data());
-      for (std::int64_t c = 0; c < n; ++c) {
-        to[c] = rows::ChannelNormGrad<X>{mean[c], scale[c], slope[c], offset[c]}(g[c], x[c]);
+  const X *const mean = numbers.data(), *const scale = mean + n, *const slope = scale + n, *const offset = slope + n;
+  parallel_for(0, job.at.outer, cpu::rows_per_grain(n), [&](std::int64_t first, std::int64_t last) {
+    const std::int64_t room = rows_of_block(job.at) * n;
+    cpu::Buffer<X, 2048> g_buffer(room), x_buffer(room), out(room);
+    each_block(job.at, first, last, [&](std::int64_t row, std::int64_t rows) {
+      const X* g = job.g.row(row * n, 1, rows * n, g_buffer.data());
+      const X* x = job.x.row(row * n, 1, rows * n, x_buffer.data());
+      X* const __restrict to = dx.row(row * n, 1, out.data());
+      for (std::int64_t r = 0; r < rows * n; r += n) {
+        for (std::int64_t c = 0; c < n; ++c) {
+          to[r + c] = rows::ChannelNormGrad<X>{mean[c], scale[c], slope[c], offset[c]}(g[r + c], x[r + c]);
+        }
       }
-      dx.put(r * n, 1, n, to);
-    }
+      dx.put(row * n, 1, rows * n, to);
+    });
   });
 }
 

@@ -33,7 +33,7 @@ class ColumnSums {
 
   template <class H>
   void add(const X* g, H h) {
-    X *const plain = near_.data(), *const weighted = plain + width_;
+    X* const __restrict plain = near_.data(), * const __restrict weighted = plain + width_;
     for (std::int64_t i = 0; i < width_; ++i) plain[i] += g[i];
     for (std::int64_t i = 0; i < width_; ++i) weighted[i] += h(i);
     if (++rows_ == kNearRows) finish();

@@ -67,7 +67,8 @@ rows::LossAndLse<X> forward(const Job<X>& job, std::int64_t label, const X* logi
 template <class X>
 void backward(const Job<X>& job, std::int64_t label, X g, X lse, const X* logits, X* dx) {
   job.with_weight([&](auto w) {
-    rows::cross_entropy_grad(SerialTeam{}, job.classes, job.formula, label, g, lse, Row<const X>{logits}, w, Row<X>{dx});
+    rows::cross_entropy_grad(SerialTeam{}, job.classes, job.formula, label, g, lse, Row<const X>{logits}, w,
+                             Row<X>{dx});
   });
 }
 

@@ -1,5 +1,5 @@
-// Folding: many values into one by a rule for two. Rows of elements are folded into an array of accumulators, element by
-// element, which the compiler vectorizes whatever the rule.
+// Folding: many values into one by a rule for two. Rows of elements are folded into an array of accumulators, element
+// by element, which the compiler vectorizes whatever the rule.
 #pragma once
 
 #include <array>
@@ -31,14 +31,15 @@ struct MultiplyFold {
     return fn::times(a, b);
   }
 };
-/// NaN wins, as b or as a.
+/// NaN wins.
 struct MaxFold {
   template <class T>
   static constexpr T identity = std::is_integral_v<T> ? std::numeric_limits<T>::min()
                                                       : -std::numeric_limits<T>::infinity();
   template <class T>
   static T apply(T a, T b) {
-    return (b > a) | (b != b) ? b : a;
+    const T top = b > a ? b : a;  // in this form the compiler makes no branch of it
+    return b != b ? b : top;
   }
 };
 struct MinFold {
@@ -47,7 +48,8 @@ struct MinFold {
                                                       : std::numeric_limits<T>::infinity();
   template <class T>
   static T apply(T a, T b) {
-    return (b < a) | (b != b) ? b : a;
+    const T bottom = b < a ? b : a;
+    return b != b ? b : bottom;
   }
 };
 
@@ -94,8 +96,7 @@ struct PowerOf {
 
 /// Four float values are added as float, the sums of four as double: fast, and exact enough for any length.
 template <class Fold, class Value>
-using Accumulator =
-    std::conditional_t<std::is_same_v<Fold, AddFold> && std::is_same_v<Value, float>, double, Value>;
+using Accumulator = std::conditional_t<std::is_same_v<Fold, AddFold> && std::is_same_v<Value, float>, double, Value>;
 
 /// Folds map(x) over the elements x.
 template <class Fold, class Map>
@@ -114,7 +115,7 @@ struct Folding {
   }
   template <class X>
   void four(const std::array<const X*, 4>& rows, Acc<X>* __restrict acc, std::int64_t n) const {
-    const X *__restrict a = rows[0], *__restrict b = rows[1], *__restrict c = rows[2], *__restrict d = rows[3];
+    const X* __restrict a = rows[0], * __restrict b = rows[1], * __restrict c = rows[2], * __restrict d = rows[3];
     for (std::int64_t i = 0; i < n; ++i) {
       const auto both = Fold::apply(Fold::apply(map(a[i]), map(b[i])), Fold::apply(map(c[i]), map(d[i])));
       acc[i] = Fold::apply(acc[i], static_cast<Acc<X>>(both));
@@ -133,6 +134,13 @@ struct Folding {
     for (; i + kLanes <= n; i += kLanes) one(x + i, acc, kLanes);
     one(x + i, acc, n - i);
     return std::min(n, kLanes);
+  }
+  /// All of a short row.
+  template <class X>
+  Acc<X> all(const X* x, std::int64_t n) const {
+    Acc<X> value = kIdentity<Acc<X>>;
+    for (std::int64_t i = 0; i < n; ++i) value = Fold::apply(value, static_cast<Acc<X>>(map(x[i])));
+    return value;
   }
   /// The accumulators folded by halves.
   template <class A>

@@ -8,6 +8,7 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/multiply.h"
 #include "kernels/cpu/onednn.h"
+#include "kernels/cpu/row_product.h"
 #include "kernels/cpu/scratch.h"
 
 namespace halftone::cpu {
@@ -96,14 +97,18 @@ void finish_rows(C* y, std::int64_t rows, std::int64_t cols, std::int64_t stride
   }
 }
 
-/// Computes into wide scratch and stores with one rounding: for 16-bit types and for results with strides of their own.
+/// y in the type that arithmetic is done in: what it holds if that is to be added to, else uninitialised.
 template <class T>
-void product_through_scratch(const GemmArgs& args, const Dense<Compute<T>>& a, const Dense<Compute<T>>& b) {
-  using C = Compute<T>;
+Compute<T>* wide_result(const GemmArgs& args) {
   const Matrix& y = args.y;
-  C* wide = args.accumulate ? load_rows<T>({y.data, y.rows, y.cols, y.row_stride, y.col_stride}, ScratchUse::matrix_y)
-                            : scratch<C>(ScratchUse::matrix_y, y.rows * y.cols);
-  multiply<C>({y.rows, y.cols, args.a.cols, a, b, wide, y.cols, args.accumulate});
+  if (!args.accumulate) return scratch<Compute<T>>(ScratchUse::matrix_y, y.rows * y.cols);
+  return load_rows<T>({y.data, y.rows, y.cols, y.row_stride, y.col_stride}, ScratchUse::matrix_y);
+}
+
+/// Adds the bias, applies the activation, and stores with one rounding.
+template <class T>
+void store_wide(const GemmArgs& args, Compute<T>* wide) {
+  const Matrix& y = args.y;
   finish_rows(wide, y.rows, y.cols, y.cols, fetch_bias<T>(args), args.activation);
   for (std::int64_t i = 0; i < y.rows; ++i)
     from_compute(wide + i * y.cols, static_cast<T*>(y.data) + i * y.row_stride, y.cols, y.col_stride);
@@ -123,7 +128,9 @@ void product(const GemmArgs& args) {
       return;
     }
   }
-  product_through_scratch<T>(args, a, b);
+  Compute<T>* wide = wide_result<T>(args);  // 16-bit types, and results with strides of their own
+  multiply<Compute<T>>({args.y.rows, args.y.cols, args.a.cols, a, b, wide, args.y.cols, args.accumulate});
+  store_wide<T>(args, wide);
 }
 
 template <class Pointer>
@@ -171,13 +178,43 @@ void multiply_bf16(const GemmArgs& args) {
     onednn::matmul_bf16(block_of(args, 0, {0, args.y.rows}, {col, std::min(col + kPanel, args.y.cols)}));
 }
 
-bool library_multiplies(const GemmArgs& args) {
-  return args.dtype == kBFloat16 && onednn::serves(kBFloat16) && args.a.cols > 0 && rows_are_dense(args.y) &&
-         either_is_dense(args.a) && either_is_dense(args.b);
+/// One to three rows: measured up to there, reading b once for each is quicker than preparing it.
+void multiply_few_rows_bf16(const GemmArgs& args) {
+  const std::int64_t k = args.a.cols, n = args.y.cols;
+  const float* a = load_rows<BFloat16>(args.a, ScratchUse::matrix_a);
+  const auto* b = static_cast<const BFloat16*>(args.b.data);
+  float* wide = wide_result<BFloat16>(args);
+  if (!args.accumulate) std::fill_n(wide, args.y.rows * n, 0.0f);
+  float* x = scratch<float>(ScratchUse::gemm_work, split_size(k));
+  for (std::int64_t i = 0; i < args.y.rows; ++i) {
+    if (rows_are_dense(args.b)) {
+      add_rows(a + i * k, k, b, dense_stride(args.b), wide + i * n, n);
+    } else {
+      split_pairs(a + i * k, k, x);
+      add_dots(x, b, dense_stride(args.b.transposed()), k, wide + i * n, n);
+    }
+  }
+  store_wide<BFloat16>(args, wide);
+}
+
+/// Does a bfloat16 product in the best special way; false when there is none.
+bool product_bf16(const GemmArgs& args) {
+  constexpr std::int64_t kFewRows = 3;
+  constexpr double kLeastForLibrary = 6000;  // multiplications; calling the library takes 0.4 microseconds
+  if (!either_is_dense(args.b) || args.a.cols == 0) return false;
+  if (args.y.rows <= kFewRows) {
+    multiply_few_rows_bf16(args);
+    return true;
+  }
+  const double work = static_cast<double>(args.y.rows * args.y.cols) * static_cast<double>(args.a.cols);
+  if (work < kLeastForLibrary || !onednn::serves(kBFloat16) || !rows_are_dense(args.y) || !either_is_dense(args.a))
+    return false;
+  multiply_bf16(args);
+  return true;
 }
 
 void product_any(const GemmArgs& args) {
-  if (library_multiplies(args)) return multiply_bf16(args);
+  if (args.dtype == kBFloat16 && product_bf16(args)) return;
   if (is_floating_point(args.dtype))
     visit_floating(args.dtype, [&]<class T>(Type<T>) { product<T>(args); });
   else

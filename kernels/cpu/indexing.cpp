@@ -82,6 +82,15 @@ Dims without(IntArrayRef strides, std::int64_t dim) {
 std::int64_t size_along(const Tensor& x, std::int64_t dim) { return x.dim() == 0 ? 1 : x.sizes()[axis_of(dim)]; }
 std::int64_t stride_along(const Tensor& x, std::int64_t dim) { return x.dim() == 0 ? 1 : x.strides()[axis_of(dim)]; }
 
+template <class U>
+void copy_run(const U* from, std::int64_t from_step, U* to, std::int64_t to_step, std::int64_t n) {
+  if (from_step == 1 && to_step == 1) {
+    std::copy_n(from, n, to);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) to[i * to_step] = from[i * from_step];
+  }
+}
+
 }  // namespace
 
 void CpuBackend::gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y) {
@@ -95,6 +104,10 @@ void CpuBackend::gather(const Tensor& x, std::int64_t dim, const Tensor& index, 
     parallel_for(0, index.numel(), kGrain, [&](std::int64_t first, std::int64_t last) {
       for_each_run(layout, first, last, [&](const std::int64_t(&at)[3], std::int64_t n) {
         const std::int64_t i_step = layout.step(0), x_step = layout.step(1), y_step = layout.step(2);
+        if (i_step == 0) {  // an expanded index: one slice
+          copy_run(from + at[1] + indices[at[0]] * along, x_step, to + at[2], y_step, n);
+          return;
+        }
         for (std::int64_t i = 0; i < n; ++i)
           to[at[2] + i * y_step] = from[at[1] + i * x_step + indices[at[0] + i * i_step] * along];
       });
@@ -125,6 +138,16 @@ struct Add {
     }
   }
 };
+
+/// Writes a run of values, the usual one without gaps in a loop of its own.
+template <class W, class V, class Y>
+void write_run(W write, const V* from, std::int64_t from_step, Y* to, std::int64_t to_step, std::int64_t n) {
+  if (from_step == 1 && to_step == 1) {
+    for (std::int64_t i = 0; i < n; ++i) write(to[i], static_cast<Y>(from[i]));
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) write(to[i * to_step], static_cast<Y>(from[i * from_step]));
+  }
+}
 
 /// Calls f(write, Type<Y>, Type<V>) for a target and values to write: bits to set, or numbers to add. A float32 target
 /// may take 16-bit values.
@@ -179,6 +202,10 @@ void scatter_part(W write, const Tensor& index, const Tensor& source, std::int64
   const std::int64_t along = stride_along(y, dim);
   for_each_run(layout, 0, count_elements(sizes), [&](const std::int64_t(&at)[3], std::int64_t n) {
     const std::int64_t i_step = layout.step(0), v_step = layout.step(1), y_step = layout.step(2);
+    if (i_step == 0) {  // an expanded index: one slice
+      write_run(write, from + at[1], v_step, to + at[2] + indices[at[0]] * along, y_step, n);
+      return;
+    }
     for (std::int64_t i = 0; i < n; ++i)
       write(to[at[2] + i * y_step + indices[at[0] + i * i_step] * along], static_cast<Y>(from[at[1] + i * v_step]));
   });
@@ -207,7 +234,9 @@ namespace {
 
 /// The axis of x that an index of the plan is for: the first one from `axis` on that looks so.
 std::int64_t indexed_axis(const IndexPlan& plan, std::size_t k, const Tensor& x, std::int64_t axis) {
-  const auto matches = [&](std::size_t i) { return x.sizes()[i] == plan.sizes[k] && x.strides()[i] == plan.strides[k]; };
+  const auto matches = [&](std::size_t i) {
+    return x.sizes()[i] == plan.sizes[k] && x.strides()[i] == plan.strides[k];
+  };
   while (axis + 1 < x.dim() && !matches(axis_of(axis))) ++axis;
   return axis;
 }
@@ -253,28 +282,12 @@ struct Slices {
   }
 };
 
-template <class U>
-void copy_run(const U* from, std::int64_t from_step, U* to, std::int64_t to_step, std::int64_t n) {
-  if (from_step == 1 && to_step == 1) {
-    std::copy_n(from, n, to);
-  } else {
-    for (std::int64_t i = 0; i < n; ++i) to[i * to_step] = from[i * from_step];
-  }
-}
-
 /// Writes the elements [first, last) of every slice, in the order of the index.
 template <class W, class Y, class V>
 void put_part(W write, const Slices& s, std::int64_t first, std::int64_t last, const V* values, Y* x) {
-  const std::int64_t x_step = s.layout.step(0), v_step = s.layout.step(1);
   for (std::size_t i = 0; i < s.x.size(); ++i) {
     for_each_run(s.layout, first, last, [&](const std::int64_t(&at)[2], std::int64_t n) {
-      Y* to = x + s.x[i] + at[0];
-      const V* from = values + s.values[i] + at[1];
-      if (x_step == 1 && v_step == 1) {
-        for (std::int64_t j = 0; j < n; ++j) write(to[j], static_cast<Y>(from[j]));
-      } else {
-        for (std::int64_t j = 0; j < n; ++j) write(to[j * x_step], static_cast<Y>(from[j * v_step]));
-      }
+      write_run(write, values + s.values[i] + at[1], s.layout.step(1), x + s.x[i] + at[0], s.layout.step(0), n);
     });
   }
 }
@@ -327,6 +340,28 @@ void for_each_nonzero(const T* data, const Places<1>& layout, std::int64_t first
   });
 }
 
+/// The coordinates of positions that come in ascending order: an axis is divided only where one is carried over.
+class Coordinates {
+ public:
+  explicit Coordinates(IntArrayRef sizes) : sizes_(sizes), at_(sizes.size(), 0) {}
+  const Dims& operator()(std::int64_t position) {
+    std::int64_t ahead = position - position_;
+    position_ = position;
+    for (std::size_t axis = at_.size(); axis-- > 0 && ahead > 0;) {
+      at_[axis] += ahead;
+      if (at_[axis] < sizes_[axis]) return at_;
+      ahead = at_[axis] / sizes_[axis];
+      at_[axis] %= sizes_[axis];
+    }
+    return at_;
+  }
+
+ private:
+  IntArrayRef sizes_;
+  Dims at_;
+  std::int64_t position_ = 0;
+};
+
 /// f(block, first, last) for blocks of positions that do not depend on the number of threads.
 template <class F>
 void for_each_position_block(std::int64_t n, F f) {
@@ -355,12 +390,10 @@ Tensor CpuBackend::nonzero(const Tensor& x) {
     y = empty({rows.back(), rank}, TensorOptions(kInt64).device(x.device()));
     for_each_position_block(n, [&](std::size_t block, std::int64_t first, std::int64_t last) {
       std::int64_t* to = y.data_ptr<std::int64_t>() + rows[block] * rank;
+      Coordinates coordinates_of(x.sizes());
       for_each_nonzero(data, layout, first, last, [&](std::int64_t position) {
-        for (std::int64_t axis = rank - 1; axis >= 0; --axis) {
-          to[axis] = position % x.sizes()[axis_of(axis)];
-          position /= x.sizes()[axis_of(axis)];
-        }
-        to += rank;
+        const Dims& at = coordinates_of(position);
+        to = std::copy(at.begin(), at.end(), to);
       });
     });
   });

@@ -73,9 +73,8 @@ void CpuBackend::layer_norm_grad(const Tensor& g, const Tensor& x, const Tensor&
     const Backward<X> backward(g, x, weight, mean, rstd, width);
     const std::unique_ptr<cpu::Sink<X>> to = dx.defined() ? std::make_unique<cpu::Sink<X>>(dx) : nullptr;
     if (!dweight.defined() && !dbias.defined()) {
-      return parallel_for(0, rows, cpu::rows_per_grain(width), [&](std::int64_t first, std::int64_t last) {
-        backward.run(first, last, to.get(), nullptr);
-      });
+      return parallel_for(0, rows, cpu::rows_per_grain(width),
+                          [&](std::int64_t first, std::int64_t last) { backward.run(first, last, to.get(), nullptr); });
     }
     const cpu::Shares shares(rows, width);
     cpu::ShareSums<X> sums(shares, width);

@@ -143,8 +143,7 @@ void CpuBackend::sgd(const SgdStep& f, TensorList params, TensorList grads, Tens
 }
 
 void CpuBackend::adam(const AdamStep& step, TensorList params, TensorList grads, TensorList first, TensorList second,
-                      TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf,
-                      const Tensor& skipped) {
+                      TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf, const Tensor& skipped) {
   std::int64_t* const skips = skipped.defined() ? skipped.data_ptr<std::int64_t>() : nullptr;
   if (is_set(found_inf)) {
     if (skips) ++*skips;
@@ -332,12 +331,23 @@ class Norm {
   template <class C>
   double operator()(const C* x, std::int64_t n) const {
     const auto add = [](double a, double b) { return a + b; };
-    if (p_ == 2) return fold(x, n, 0, [](double sum, double v) { return sum + v * v; }, add);
-    if (p_ == 1) return fold(x, n, 0, [](double sum, double v) { return sum + std::abs(v); }, add);
-    if (p_ == 0) return fold(x, n, 0, [](double sum, double v) { return sum + (v != 0 ? 1 : 0); }, add);
-    if (is_max()) return fold(x, n, 0, [](double top, double v) { return larger(top, std::abs(v)); }, larger);
-    if (is_min()) return fold(x, n, start(), [](double top, double v) { return smaller(top, std::abs(v)); }, smaller);
-    return fold(x, n, 0, [p = p_](double sum, double v) { return sum + std::pow(std::abs(v), p); }, add);
+    if (p_ == 2)
+      return fold(
+          x, n, 0, [](double sum, double v) { return sum + v * v; }, add);
+    if (p_ == 1)
+      return fold(
+          x, n, 0, [](double sum, double v) { return sum + std::abs(v); }, add);
+    if (p_ == 0)
+      return fold(
+          x, n, 0, [](double sum, double v) { return sum + (v != 0 ? 1 : 0); }, add);
+    if (is_max())
+      return fold(
+          x, n, 0, [](double top, double v) { return larger(top, std::abs(v)); }, larger);
+    if (is_min())
+      return fold(
+          x, n, start(), [](double top, double v) { return smaller(top, std::abs(v)); }, smaller);
+    return fold(
+        x, n, 0, [p = p_](double sum, double v) { return sum + std::pow(std::abs(v), p); }, add);
   }
 
   double finish(double folded) const {
@@ -375,9 +385,8 @@ void CpuBackend::list_norm(TensorList tensors, double p, Tensor& y) {
   });
   double total = norm.start();
   for (const double part : parts) total = norm.join(total, part);
-  visit_floating(y.dtype(), [&]<class T>(Type<T>) {
-    *y.data_ptr<T>() = T(static_cast<Compute<T>>(norm.finish(total)));
-  });
+  visit_floating(y.dtype(),
+                 [&]<class T>(Type<T>) { *y.data_ptr<T>() = T(static_cast<Compute<T>>(norm.finish(total))); });
 }
 
 }  // namespace halftone

@@ -1,6 +1,7 @@
-// Pools over one, two or three axes, in both orders of memory, with one set of loops: a tensor is planes of rows of cells,
-// and a cell is `inner` neighbouring values: one when the tensor is contiguous, all channels when it is channels-last.
-// Each cell of the kernel meets a whole row of outputs at once, which is a loop that vectorizes in either order.
+// Pools over one, two or three axes, in both orders of memory, with one set of loops: a tensor is planes of rows of
+// cells, and a cell is `inner` neighbouring values: one when the tensor is contiguous, all channels when it is
+// channels-last. Each cell of the kernel meets a whole row of outputs at once, which is a loop that vectorizes in
+// either order.
 #include <limits>
 #include <vector>
 
@@ -77,7 +78,9 @@ struct Pool {
 /// Work for a thread, in values read.
 constexpr std::int64_t kGrain = 1 << 15;
 
-constexpr std::int64_t grain_for(std::int64_t values) { return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(values, 1)); }
+constexpr std::int64_t grain_for(std::int64_t values) {
+  return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(values, 1));
+}
 
 /// An output row of a pool: which plane, and where in it.
 struct Row {
@@ -192,7 +195,7 @@ void visit_ordered(Dtype d, F f) {
 /// The order of memory that a pool works in: that of its larger tensor.
 MemoryFormat order_of(const Tensor& x) {
   return x.is_contiguous() || !x.is_contiguous(MemoryFormat::ChannelsLast) ? MemoryFormat::Contiguous
-                                                                            : MemoryFormat::ChannelsLast;
+                                                                           : MemoryFormat::ChannelsLast;
 }
 
 Tensor make_in(MemoryFormat order, const Tensor& like) {
@@ -267,8 +270,7 @@ class MaxRow {
     if (none || p_.outputs[0].size() == p_.width.out) return;
     for (std::int64_t o = 0; o < p_.width.out; ++o) {
       const Span w = p_.width.cells(o);
-      std::fill_n(at_.data() + o * p_.inner, p_.inner,
-                  w.size() <= 0 ? kNowhere : position(d.first, h.first, w.first));
+      std::fill_n(at_.data() + o * p_.inner, p_.inner, w.size() <= 0 ? kNowhere : position(d.first, h.first, w.first));
     }
   }
 
@@ -353,10 +355,9 @@ void CpuBackend::max_pool_grad(const PoolShape& s, const Tensor& g, const Tensor
         Accumulator<T> sums(pool.in_plane());
         C* const sum = sums.start(to.data_ptr<T>() + plane * pool.in_plane(), C(0));
         const T* const values = from.data_ptr<T>() + plane * pool.out_plane();
-        for_each_maximum(pool, positions.data_ptr<std::int64_t>() + plane * pool.out_plane(),
-                         [&](std::int64_t i, std::int64_t at) {
-                           sum[at] = static_cast<C>(sum[at] + static_cast<C>(values[i]));
-                         });
+        for_each_maximum(
+            pool, positions.data_ptr<std::int64_t>() + plane * pool.out_plane(),
+            [&](std::int64_t i, std::int64_t at) { sum[at] = static_cast<C>(sum[at] + static_cast<C>(values[i])); });
         sums.store(to.data_ptr<T>() + plane * pool.in_plane());
       });
     });
@@ -601,9 +602,8 @@ void CpuBackend::adaptive_avg_pool_grad(const PoolShape& s, const Tensor& g, Ten
   const Tensor from = in_order(*this, order, g);
   write_in_order(*this, order, dx, [&](Tensor& to) {
     visit_floating(g.dtype(), [&]<class T>(Type<T>) {
-      for_each_plane(pool, [&](std::int64_t plane) {
-        adaptive_grad_plane(pool, from.data_ptr<T>(), to.data_ptr<T>(), plane);
-      });
+      for_each_plane(
+          pool, [&](std::int64_t plane) { adaptive_grad_plane(pool, from.data_ptr<T>(), to.data_ptr<T>(), plane); });
     });
   });
 }

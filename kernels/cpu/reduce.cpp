@@ -130,30 +130,43 @@ class Reducer {
     });
   }
 
+  /// Outputs [first, last), in segments along the last kept axis.
   template <class Emit>
   void outputs(std::int64_t piece_index, std::int64_t first, std::int64_t last, const Emit& emit) const {
-    constexpr std::int64_t kStep = 1024;
+    constexpr std::int64_t kSegment = 256;
     const Piece piece = piece_of(plan_, piece_index);
     const Loop outer = outer_axes(piece.axes);
-    const std::int64_t n = piece.axes.sizes.back(), stride = piece.axes.strides[0].back();
-    const std::int64_t used_lanes = std::min(n, kLanes);
-    X buffer[kStep];
-    Acc acc[kLanes];
-    cpu::Walk place(plan_.kept, first);
-    for (std::int64_t i = first; i < last; ++i, place.next()) {
-      std::fill_n(acc, used_lanes, kIdentity);
-      const double* center = centers_ ? centers_ + place[1] : nullptr;
-      cpu::Walk run(outer, 0);
-      for (std::int64_t k = 0; k < piece.runs; ++k, run.next()) {
-        const std::int64_t start = place[0] + piece.offset + run[0];
-        for (std::int64_t at = 0; at < n; at += kStep) {
-          const std::int64_t count = std::min(n - at, kStep);
-          fold_.run(read(start + at * stride, stride, count, center, 0, buffer), acc, count);
-        }
+    const std::int64_t length = plan_.kept.sizes.back();
+    const std::int64_t x_step = plan_.kept.strides[0].back(), y_step = plan_.kept.strides[1].back();
+    Acc values[kSegment];
+    while (first < last) {
+      const cpu::Walk place(plan_.kept, first);
+      const std::int64_t n = std::min({kSegment, last - first, length - first % length});
+      for (std::int64_t i = 0; i < n; ++i) {
+        const double* center = centers_ ? centers_ + place[1] + i * y_step : nullptr;
+        values[i] = output(piece, outer, place[0] + piece.offset + i * x_step, center);
       }
-      Acc value = F::collapse(acc, used_lanes);
-      emit(piece_index, place[1], 1, 1, &value);
+      emit(piece_index, place[1], y_step, n, values);
+      first += n;
     }
+  }
+
+  Acc output(const Piece& piece, const Loop& outer, std::int64_t offset, const double* center) const {
+    constexpr std::int64_t kStep = 1024, kShort = 16;
+    const std::int64_t n = piece.axes.sizes.back(), stride = piece.axes.strides[0].back();
+    X buffer[kStep];
+    if (n <= kShort && piece.runs == 1) return fold_.all(read(offset, stride, n, center, 0, buffer), n);
+    Acc acc[kLanes];
+    const std::int64_t used_lanes = std::min(n, kLanes);
+    std::fill_n(acc, used_lanes, kIdentity);
+    cpu::Walk run(outer, 0);
+    for (std::int64_t k = 0; k < piece.runs; ++k, run.next()) {
+      for (std::int64_t at = 0; at < n; at += kStep) {
+        const std::int64_t count = std::min(n - at, kStep);
+        fold_.run(read(offset + run[0] + at * stride, stride, count, center, 0, buffer), acc, count);
+      }
+    }
+    return F::collapse(acc, used_lanes);
   }
 
   template <class Emit>
@@ -259,8 +272,8 @@ void variance(const Plan& plan, const Tensor& x, double correction, Tensor& y) {
   std::vector<double> means(static_cast<std::size_t>(plan.outputs));
   const auto n = static_cast<double>(plan.count);
   fold<X, cpu::AddFold>(plan, x, cpu::Itself{}, nullptr, means.data(), [n](double sum) { return sum / n; });
-  fold<double, cpu::AddFold>(plan, x, cpu::WideSquare{}, means.data(), y, [divisor = std::max(n - correction, 0.0)](
-                                                                              double sum) { return sum / divisor; });
+  fold<double, cpu::AddFold>(plan, x, cpu::WideSquare{}, means.data(), y,
+                             [divisor = std::max(n - correction, 0.0)](double sum) { return sum / divisor; });
 }
 
 template <class X>
@@ -271,7 +284,8 @@ void norm(const Plan& plan, const Tensor& x, double p, Tensor& y) {
   if (p == 1) return fold<X, cpu::AddFold>(plan, x, cpu::Magnitude{}, nullptr, y, kAsItIs);
   if (p == kInfinity) return fold<X, cpu::MaxFold>(plan, x, cpu::Magnitude{}, nullptr, y, or_zero);
   if (p == -kInfinity) return fold<X, cpu::MinFold>(plan, x, cpu::Magnitude{}, nullptr, y, or_zero);
-  if (p == 2) return fold<X, cpu::AddFold>(plan, x, cpu::WideSquare{}, nullptr, y, [](double s) { return std::sqrt(s); });
+  if (p == 2)
+    return fold<X, cpu::AddFold>(plan, x, cpu::WideSquare{}, nullptr, y, [](double s) { return std::sqrt(s); });
   fold<X, cpu::AddFold>(plan, x, cpu::PowerOf{p}, nullptr, y, [p](double s) { return std::pow(s, 1 / p); });
 }
 
@@ -295,8 +309,7 @@ void reduce_any(const Reduce& r, const Plan& plan, const Tensor& x, Tensor& y) {
     case ReduceKind::all: return fold<X, cpu::MinFold>(plan, x, cpu::NonZero{}, nullptr, y, kAsItIs);
     case ReduceKind::any:
       return fold<X, cpu::MaxFold>(plan, x, cpu::NonZero{}, nullptr, y, [](X v) { return std::max(v, X(0)); });
-    default:
-      return reduce_floating<std::conditional_t<std::is_floating_point_v<X>, X, double>>(r, plan, x, y);
+    default: return reduce_floating<std::conditional_t<std::is_floating_point_v<X>, X, double>>(r, plan, x, y);
   }
 }
 

@@ -36,9 +36,9 @@ template <class X>
 class Source {
  public:
   explicit Source(const Tensor& x)
-      : base_(x.const_data_ptr()), same_(x.dtype() == dtype_of<X>), read_(visit_all(x.dtype(), []<class T>(Type<T>) {
-          return &Source::read_as<T>;
-        })) {}
+      : base_(x.const_data_ptr()),
+        same_(x.dtype() == dtype_of<X>),
+        read_(visit_all(x.dtype(), []<class T>(Type<T>) { return &Source::read_as<T>; })) {}
 
   /// `n` elements from `offset` on, `stride` apart: where they are, if they are so already, or in the buffer.
   const X* row(std::int64_t offset, std::int64_t stride, std::int64_t n, X* buffer) const {
@@ -71,9 +71,9 @@ template <class X>
 class Sink {
  public:
   explicit Sink(const Tensor& y)
-      : base_(y.data_ptr()), same_(y.dtype() == dtype_of<X>), write_(visit_all(y.dtype(), []<class T>(Type<T>) {
-          return &Sink::write_as<T>;
-        })) {}
+      : base_(y.data_ptr()),
+        same_(y.dtype() == dtype_of<X>),
+        write_(visit_all(y.dtype(), []<class T>(Type<T>) { return &Sink::write_as<T>; })) {}
 
   /// Memory of X itself.
   explicit Sink(X* data) : base_(data), same_(true), write_(&Sink::write_as<X>) {}

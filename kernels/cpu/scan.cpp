@@ -1,6 +1,6 @@
 // Extremes with their positions, running sums and running products along one axis. Where that axis is not the dense
 // one, a block of neighbouring rows is taken through it side by side.
-#include <vector>
+#include <optional>
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/fold.h"
@@ -79,21 +79,32 @@ bool beats(X a, X b) {
 template <class X>
 std::int64_t position_of(X value, const X* x, std::int64_t n) {
   constexpr std::int64_t kStep = 64;
-  const auto is_it = [value](X v) { return (v == value) | (v != v); };
+  const auto is_it = [value](X v) { return (v == value) | (v != v) ? 1 : 0; };
   std::int64_t i = 0;
-  for (bool found = false; i + kStep <= n; i += kStep) {
+  for (; i + kStep <= n; i += kStep) {  // by the step first: a loop with a way out does not vectorize
+    int found = 0;
     for (std::int64_t j = 0; j < kStep; ++j) found |= is_it(x[i + j]);
-    if (found) break;
+    if (found != 0) break;
   }
   while (!is_it(x[i])) ++i;
   return i;
 }
 
 template <class Fold, class X>
+Best<X> best_of_short(const X* x, std::int64_t n) {
+  Best<X> best{x[0], 0};
+  for (std::int64_t i = 1; i < n; ++i) {
+    if (beats<Fold>(x[i], best.value)) best = {x[i], i};
+  }
+  return best;
+}
+
+template <class Fold, class X>
 Best<X> best_of_row(const cpu::Source<X>& x, std::int64_t offset, std::int64_t stride, std::int64_t n) {
   using F = cpu::Folding<Fold, cpu::Itself>;
-  constexpr std::int64_t kStep = 1024;
+  constexpr std::int64_t kStep = 1024, kShort = 32;
   X buffer[kStep];
+  if (n <= kShort) return best_of_short<Fold>(x.row(offset, stride, n, buffer), n);
   X acc[F::kLanes];
   Best<X> best{x.at(offset), 0};
   for (std::int64_t at = 0; at < n; at += kStep) {
@@ -122,26 +133,40 @@ void best_of_columns(const cpu::Source<X>& x, std::int64_t offset, const Rows& r
   }
 }
 
+/// Where results go; each of the two may be unwanted.
+template <class X>
+class ExtremeOutput {
+ public:
+  ExtremeOutput(const Tensor& values, const Tensor& indices) {
+    if (values.defined()) values_.emplace(values);
+    if (indices.defined()) indices_.emplace(indices);
+  }
+  void put(std::int64_t offset, std::int64_t step, std::int64_t n, const X* best, const std::int64_t* at) const {
+    if (values_) values_->put(offset, step, n, best);
+    if (indices_) indices_->put(offset, step, n, at);
+  }
+
+ private:
+  std::optional<cpu::Sink<X>> values_;
+  std::optional<cpu::Sink<std::int64_t>> indices_;
+};
+
 template <class Fold, class X>
 void extreme_of(const Tensor& x, std::int64_t dim, Tensor& values, Tensor& indices) {
   const Rows rows(x, dim, contiguous_strides(cpu::without(x.sizes(), dim)), 0);
   const cpu::Source<X> from(x);
-  const auto put = [&values, &indices](std::int64_t offset, std::int64_t step, std::int64_t n, const X* best,
-                                       const std::int64_t* at) {
-    if (values.defined()) cpu::Sink<X>(values).put(offset, step, n, best);
-    if (indices.defined()) cpu::Sink<std::int64_t>(indices).put(offset, step, n, at);
-  };
+  const ExtremeOutput<X> output(values, indices);
   if (!rows.side_by_side) {
     return rows.each_row([&](std::int64_t offset, std::int64_t to) {
       const Best<X> best = best_of_row<Fold>(from, offset, rows.x_stride, rows.n);
-      put(to, 1, 1, &best.value, &best.index);
+      output.put(to, 1, 1, &best.value, &best.index);
     });
   }
   rows.each_block([&](std::int64_t offset, std::int64_t to, std::int64_t columns) {
     X best[Rows::kColumns];
     std::int64_t at[Rows::kColumns];
     best_of_columns<Fold>(from, offset, rows, columns, best, at);
-    put(to, rows.y_step(), columns, best, at);
+    output.put(to, rows.y_step(), columns, best, at);
   });
 }
 

@@ -35,8 +35,8 @@ RowJob<X, 2> row_job(std::int64_t dim, const Tensor& a, const Tensor& b, const T
           cpu::Sink<X>(y),
           cpu::length_along(a, dim),
           {cpu::stride_along(a, dim), cpu::stride_along(b, dim), cpu::stride_along(y, dim)},
-          coalesce(cpu::without(a.sizes(), dim), {cpu::without(a.strides(), dim), cpu::without(b.strides(), dim),
-                                                  cpu::without(y.strides(), dim)})};
+          coalesce(cpu::without(a.sizes(), dim),
+                   {cpu::without(a.strides(), dim), cpu::without(b.strides(), dim), cpu::without(y.strides(), dim)})};
 }
 
 /// Rows one after the other. `body(n, in, out)` computes one.
@@ -49,7 +49,8 @@ void run_rows(const RowJob<X, N>& job, Body body) {
     for (std::int64_t i = first; i < last; ++i, place.next()) {
       std::array<Row<const X>, N> in;
       for (std::size_t k = 0; k < N; ++k) {
-        in[k].data = job.in[k].row(place[k], job.stride[k], job.n, memory.data() + job.n * static_cast<std::int64_t>(k));
+        in[k].data =
+            job.in[k].row(place[k], job.stride[k], job.n, memory.data() + job.n * static_cast<std::int64_t>(k));
       }
       X* const out = job.out.row(place[N], job.stride[N], own_out);
       body(job.n, in, Row<X>{out});
@@ -101,8 +102,7 @@ void run_tiles(const RowJob<X, N>& job, Body body) {
     const auto tile = [&](std::size_t k) { return memory.data() + pitch * kTileRows * static_cast<std::int64_t>(k); };
     cpu::Walk place(tiles, first);
     for (std::int64_t i = first; i < last; ++i, place.next()) {
-      const std::int64_t count =
-          std::min(kTileRows, job.places.sizes.back() - place.index(last_axis) * kTileRows);
+      const std::int64_t count = std::min(kTileRows, job.places.sizes.back() - place.index(last_axis) * kTileRows);
       for (std::size_t k = 0; k < N; ++k) {
         read_tile(job.in[k], place[k], job.stride[k], job.places.strides[k].back(), count, job.n, pitch, tile(k));
       }

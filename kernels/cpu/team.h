@@ -112,7 +112,8 @@ struct SerialTeam {
   template <class F>
   auto sum(std::int64_t n, F f) const {
     double total = 0;
-    blocks(n, f, [&](const auto* values, std::int64_t count) { total += static_cast<double>(sum_of_block(values, count)); });
+    blocks(n, f,
+           [&](const auto* values, std::int64_t count) { total += static_cast<double>(sum_of_block(values, count)); });
     return static_cast<Value<F>>(total);
   }
 
@@ -138,8 +139,8 @@ struct SerialTeam {
   }
   /// A row of memory needs no evaluation.
   template <class T, class G>
-  requires std::is_same_v<std::remove_const_t<T>, typename rows::Row<T>::Value>
-  static void blocks(std::int64_t n, rows::Row<T> x, G g) {
+  requires std::is_same_v < std::remove_const_t<T>,
+  typename rows::Row<T>::Value > static void blocks(std::int64_t n, rows::Row<T> x, G g) {
     for (std::int64_t first = 0; first < n; first += team_detail::kBlock) {
       g(x.data + first, std::min(n - first, team_detail::kBlock));
     }

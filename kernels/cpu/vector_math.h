@@ -1,7 +1,8 @@
 // Loops over std::exp and its kin, vectorized. glibc has vector versions of these functions (libmvec, which comes with
 // -lm) but tells the compiler so only under -ffast-math, because their results are up to 4 units in the last place off.
-// That is close enough here, and infinities, NaN, signed zeros and subnormals come out as those of the scalar functions;
-// so this header says it again. std::exp(float) calls the compiler's builtin, std::exp(double) the C function.
+// That is close enough here, and infinities, NaN, signed zeros and subnormals come out as those of the scalar
+// functions; so this header says it again. std::exp(float) calls the compiler's builtin, std::exp(double) the C
+// function.
 //
 // A loop vectorizes if it is compiled with -O3 -fno-math-errno -fno-trapping-math and calls nothing else.
 #pragma once

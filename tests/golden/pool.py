@@ -16,7 +16,7 @@ def plane(sizes):
 
 def listed(values):
     if isinstance(values, torch.Tensor):
-        values = [v.hex() if isinstance(v, float) else v for v in values.flatten().tolist()]
+        values = [repr(v).removesuffix(".0") for v in values.flatten().tolist()]
     return "{" + ", ".join(str(v).lower() for v in values) + "}"
 
 

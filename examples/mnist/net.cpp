@@ -1,0 +1,30 @@
+#include "examples/mnist/net.h"
+
+namespace mnist {
+
+Mlp::Mlp() {
+  fc1 = register_module("fc1", nn::Linear(28 * 28, 256));
+  fc2 = register_module("fc2", nn::Linear(256, 10));
+}
+
+Tensor Mlp::forward(const Tensor& images) { return fc2(relu(fc1(images.flatten(1)))); }
+
+Cnn::Cnn() {
+  conv1 = register_module("conv1", nn::Conv2d(nn::Conv2dOptions(1, 16, 3).padding(1)));
+  conv2 = register_module("conv2", nn::Conv2d(nn::Conv2dOptions(16, 32, 3).padding(1)));
+  fc1 = register_module("fc1", nn::Linear(32 * 7 * 7, 128));
+  fc2 = register_module("fc2", nn::Linear(128, 10));
+}
+
+Tensor Cnn::forward(const Tensor& images) {
+  Tensor x = relu(max_pool2d(conv1(images), 2));  // [N, 16, 14, 14]; the pool first: relu has less to do then
+  x = relu(max_pool2d(conv2(x), 2));              // [N, 32, 7, 7]
+  return fc2(relu(fc1(x.flatten(1))));
+}
+
+std::shared_ptr<Net> make_net(const std::string& name) {
+  if (name == "mlp") return std::make_shared<Mlp>();
+  return std::make_shared<Cnn>();
+}
+
+}  // namespace mnist

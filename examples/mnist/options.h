@@ -1,0 +1,47 @@
+// The command line of the program.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "halftone.h"
+
+namespace mnist {
+
+using namespace halftone;
+
+struct Options {
+  std::string model = "cnn";
+  std::optional<Dtype> precision;  // of autocast; float32 is training without it. Nothing: the best there is
+  std::optional<Device> device;    // nothing: the best there is
+  std::int64_t epochs = 5;
+  std::int64_t batch_size = 128;
+  double learning_rate = 0.004;
+  int threads = 0;  // 0: as many as there are processors
+  std::uint64_t seed = 0;
+  std::string data;
+  std::string save;    // where to write the checkpoint; "": nowhere
+  std::string resume;  // the checkpoint to go on from; "": none
+  bool compare = false;
+  bool trace = false;
+  bool use_scaler = true;
+  double loss_factor = 1;
+  bool smoke = false;
+};
+
+/// A command line that cannot be run; what() is one line for the user.
+class UsageError : public Error {
+  using Error::Error;
+};
+
+/// Nothing when the line only asked for help, which is then printed.
+std::optional<Options> parse_options(int argc, char** argv);
+
+/// Fills in device and precision where the line did not say them, and prints a note if that is worth one.
+void choose_device_and_precision(Options& options);
+
+/// "fp32", "bf16" or "fp16".
+std::string short_name(Dtype precision);
+
+}  // namespace mnist

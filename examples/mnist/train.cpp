@@ -1,0 +1,134 @@
+// The heart is train_epoch(): an ordinary training loop with three more lines for mixed precision.
+#include "examples/mnist/train.h"
+
+#include "examples/mnist/checkpoint.h"
+#include "examples/mnist/progress.h"
+
+namespace mnist {
+
+namespace {
+
+using data::datasets::MNIST;
+
+auto prepared(const MNIST& set) {
+  return MNIST(set).map(data::transforms::Normalize<>(0.1307, 0.3081)).map(data::transforms::Stack<>());
+}
+
+std::int64_t train_count(const Options& options, const MNIST& set) {
+  constexpr std::int64_t kSmoke = 512;
+  const auto all = static_cast<std::int64_t>(*set.size());
+  return options.smoke ? std::min(kSmoke, all) : all;
+}
+
+auto train_loader(const Options& options, const MNIST& set) {
+  const auto count = train_count(options, set);
+  return data::make_data_loader(prepared(set), data::samplers::RandomSampler(count),
+                                static_cast<std::size_t>(options.batch_size));
+}
+
+auto test_loader(const Options& options, const MNIST& set) {
+  const std::size_t count = options.smoke ? std::min<std::size_t>(500, *set.size()) : *set.size();
+  return data::make_data_loader(prepared(set), data::samplers::SequentialSampler(count), 500);
+}
+
+// Undoes --loss-factor: exact when the factor is a power of two.
+void divide_gradients(optim::Optimizer& optimizer, double factor) {
+  const NoGradGuard no_grad;
+  for (const Tensor& parameter : optimizer.param_groups()[0].params()) parameter.grad().div_(factor);
+}
+
+template <class Loader>
+void train_epoch(const Options& options, Training& training, Loader& loader, Progress& progress) {
+  auto& [name, device, net, optimizer, scheduler, scaler, epochs_done] = training;
+  const bool mixed = *options.precision != kFloat32;
+
+  net->train();
+  for (const auto& batch : loader) {
+    const Tensor images = batch.data.to(device), labels = batch.target.to(device);
+    Tensor loss;
+    {
+      const amp::autocast region(device.type(), mixed ? options.precision : std::nullopt, mixed);
+      loss = cross_entropy_loss(net->forward(images), labels);
+    }
+    optimizer.zero_grad();
+    scaler.scale(loss * options.loss_factor).backward();
+    if (options.loss_factor != 1) {
+      scaler.unscale_(optimizer);
+      divide_gradients(optimizer, options.loss_factor);
+    }
+    scaler.step(optimizer);
+    scaler.update();
+    scheduler.step();  // counts batches, whether skipped or not: so that nothing here waits for the device
+    progress.step(images.size(0), loss, scaler);
+  }
+}
+
+template <class Loader>
+double test(const Options& options, Net& net, Loader& loader) {
+  const NoGradGuard no_grad;
+  const bool mixed = *options.precision != kFloat32;
+  std::int64_t right = 0, count = 0;
+  net.eval();
+  for (const auto& batch : loader) {
+    const amp::autocast region(options.device->type(), mixed ? options.precision : std::nullopt, mixed);
+    const Tensor guess = net.forward(batch.data.to(*options.device)).argmax(1);
+    right += guess.eq(batch.target.to(*options.device)).sum().template item<std::int64_t>();
+    count += guess.numel();
+  }
+  return static_cast<double>(right) / static_cast<double>(count);
+}
+
+amp::GradScaler make_scaler(const Options& options) {
+  amp::GradScalerOptions scaling;
+  scaling.enabled = *options.precision == kFloat16 && options.use_scaler;  // bf16 has the range of float32
+  return amp::GradScaler(*options.device, scaling);
+}
+
+template <class Loader>
+double train_epochs(const Options& options, Training& training, Loader& loader, std::int64_t images) {
+  double seconds = 0;
+  while (training.epochs_done < options.epochs) {
+    const Stopwatch watch;
+    Progress progress(training.epochs_done + 1, options.epochs, images);
+    train_epoch(options, training, loader, progress);
+    progress.finish(training.scaler);
+    seconds += watch.seconds();
+    ++training.epochs_done;
+    if (!options.save.empty()) save_checkpoint(training, options.save);
+  }
+  return seconds;
+}
+
+}  // namespace
+
+Result train(const Options& options, const MNIST& train_set, const MNIST& test_set) {
+  const Stopwatch watch;
+  const Device device = *options.device;
+  const std::int64_t before = memory_stats(device).current;
+  reset_peak_memory_stats(device);
+
+  manual_seed(options.seed);
+  const auto net = make_net(options.model);
+  net->to(device);
+  const std::int64_t images = train_count(options, train_set);
+  const std::int64_t steps = options.epochs * ((images + options.batch_size - 1) / options.batch_size);
+  optim::AdamW optimizer(net->parameters(), optim::AdamWOptions(options.learning_rate));
+  optim::OneCycleLR scheduler(optimizer, options.learning_rate, steps);
+  amp::GradScaler scaler = make_scaler(options);
+  const auto loader = train_loader(options, train_set);
+  const auto tests = test_loader(options, test_set);
+
+  Training training{options.model, device, net, optimizer, scheduler, scaler};
+  if (!options.resume.empty()) load_checkpoint(training, options.resume);
+  const std::int64_t left = std::max<std::int64_t>(options.epochs - training.epochs_done, 0);
+
+  Result result;
+  const double seconds = train_epochs(options, training, *loader, images);
+  result.accuracy = test(options, *net, *tests);
+  result.images_per_second = left == 0 ? 0 : static_cast<double>(left * images) / seconds;
+  result.peak_mebibytes = static_cast<double>(memory_stats(device).peak - before) / (1 << 20);
+  result.seconds = watch.seconds();
+  return result;
+}
+
+}  // namespace mnist

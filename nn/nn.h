@@ -1,0 +1,20 @@
+// The whole nn layer.
+#pragma once
+
+#include "nn/activation.h"
+#include "nn/any.h"
+#include "nn/cloneable.h"
+#include "nn/containers.h"
+#include "nn/conv.h"
+#include "nn/dropout.h"
+#include "nn/embedding.h"
+#include "nn/functional.h"
+#include "nn/holder.h"
+#include "nn/init.h"
+#include "nn/linear.h"
+#include "nn/loss.h"
+#include "nn/module.h"
+#include "nn/norm.h"
+#include "nn/pooling.h"
+#include "nn/sequential.h"
+#include "nn/utils.h"
