@@ -26,17 +26,14 @@ inline void emit(const std::string& name, double value, const std::string& unit,
 /// Seconds since it was made.
 class Stopwatch {
  public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
 
  private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 /// The median over blocks of calls of the time one call takes.
-template <class F>
-double seconds_a_call(F f, double budget = 1.0, int blocks = 7) {
+template <class F> double seconds_a_call(F f, double budget = 1.0, int blocks = 7) {
   f();
   const Stopwatch first;
   f();

@@ -1,13 +1,12 @@
-// The cost of one op on tiny tensors, where nearly all of it is ours: no recording, recording, forward and backward, and
-// a product whose weight autocast has cast before.
+// The cost of one op on tiny tensors, where nearly all of it is ours: no recording, recording, forward and backward,
+// and a product whose weight autocast has cast before.
 #include "bench/common.h"
 
 namespace {
 
 using namespace bench;
 
-template <class F>
-void measure(const std::string& name, Dtype dtype, F f) {
+template <class F> void measure(const std::string& name, Dtype dtype, F f) {
   emit("dispatch/" + name, 1e6 * seconds_a_call(f), "us", dtype, 1);
 }
 

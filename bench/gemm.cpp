@@ -39,8 +39,7 @@ std::vector<std::byte> numbers(std::int64_t n, Dtype dtype) {
   return bytes;
 }
 
-template <class F>
-void measure(benchmark::State& state, By by, double operations, F f) {
+template <class F> void measure(benchmark::State& state, By by, double operations, F f) {
   const int before = get_num_threads();
   set_num_threads(by == By::two_threads ? 2 : 1);
   f();

@@ -1,5 +1,5 @@
-// Images a second through the data loader: shuffled, normalized, in batches of 64. Once as the built-in MNIST set does it,
-// once with a transform that sees every image alone.
+// Images a second through the data loader: shuffled, normalized, in batches of 64. Once as the built-in MNIST set does
+// it, once with a transform that sees every image alone.
 #include "bench/common.h"
 
 namespace {
@@ -10,8 +10,7 @@ using data::transforms::Normalize;
 using data::transforms::Stack;
 using data::transforms::TensorLambda;
 
-template <class Dataset>
-void measure(const std::string& name, const Dataset& dataset, std::size_t workers) {
+template <class Dataset> void measure(const std::string& name, const Dataset& dataset, std::size_t workers) {
   const auto loader = data::make_data_loader(dataset, data::DataLoaderOptions(64).workers(workers));
   const double seconds = seconds_a_call(
       [&] {
@@ -31,7 +30,7 @@ int main() {
   const auto by_one = [](const Tensor& x) { return x; };
   for (const std::size_t workers : {0, 2}) {
     measure("loader", MNIST(mnist).map(Normalize<>(0.1307, 0.3081)).map(Stack<>()), workers);
-    measure("loader_by_image",
-            MNIST(mnist).map(TensorLambda<>(by_one)).map(Normalize<>(0.1307, 0.3081)).map(Stack<>()), workers);
+    measure("loader_by_image", MNIST(mnist).map(TensorLambda<>(by_one)).map(Normalize<>(0.1307, 0.3081)).map(Stack<>()),
+            workers);
   }
 }

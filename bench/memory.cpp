@@ -14,12 +14,11 @@ std::int64_t peak_of_steps(Dtype dtype, const data::Example<>& batch) {
   reset_peak_memory_stats(kCPU);
   PythonExampleCnn net;
   optim::SGD optimizer(net.parameters(), optim::SGDOptions(0.01).momentum(0.5));
-  const bool mixed = dtype != kFloat32;
   for (int step = 0; step < 3; ++step) {
     optimizer.zero_grad();
     Tensor loss;
     {
-      const amp::autocast region(kCPU, mixed ? optional<Dtype>(dtype) : nullopt, mixed);
+      const amp::autocast region(kCPU, dtype, dtype != kFloat32);
       loss = nll_loss(net.forward(batch.data), batch.target);
     }
     loss.backward();

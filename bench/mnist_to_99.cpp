@@ -16,8 +16,7 @@ auto prepared(MNIST::Mode mode) {
   return MNIST(kMnist, mode).map(data::transforms::Normalize<>(0.1307, 0.3081)).map(data::transforms::Stack<>());
 }
 
-template <class Loader>
-double accuracy(Net& net, Loader& loader) {
+template <class Loader> double accuracy(Net& net, Loader& loader) {
   const NoGradGuard no_grad;
   std::int64_t right = 0;
   net.eval();
@@ -30,26 +29,26 @@ double accuracy(Net& net, Loader& loader) {
 double seconds_to_99(Dtype dtype) {
   const Stopwatch watch;
   manual_seed(0);
-  const auto loader = data::make_data_loader(prepared(MNIST::Mode::kTrain), data::DataLoaderOptions(kBatch).drop_last(true));
+  const auto loader =
+      data::make_data_loader(prepared(MNIST::Mode::kTrain), data::DataLoaderOptions(kBatch).drop_last(true));
   const auto tests = data::make_data_loader<data::samplers::SequentialSampler>(prepared(MNIST::Mode::kTest), 500);
   ExampleCnn net;
   optim::AdamW optimizer(net.parameters(), optim::AdamWOptions(kRate));
   optim::OneCycleLR scheduler(optimizer, kRate, kEpochs * (60000 / kBatch));
-  const bool mixed = dtype != kFloat32;
 
   for (std::int64_t epoch = 0; epoch < kEpochs; ++epoch) {
     for (const auto& batch : *loader) {
       optimizer.zero_grad();
       Tensor loss;
       {
-        const amp::autocast region(kCPU, mixed ? optional<Dtype>(dtype) : nullopt, mixed);
+        const amp::autocast region(kCPU, dtype, dtype != kFloat32);
         loss = cross_entropy_loss(net.forward(batch.data), batch.target);
       }
       loss.backward();
       optimizer.step();
       scheduler.step();
     }
-    const amp::autocast region(kCPU, mixed ? optional<Dtype>(dtype) : nullopt, mixed);
+    const amp::autocast region(kCPU, dtype, dtype != kFloat32);
     if (accuracy(net, *tests) >= 0.99) return watch.seconds();
   }
   return std::nan("");

@@ -18,12 +18,11 @@ void measure(const NamedNet& named, Dtype dtype, int threads) {
   manual_seed(0);
   const auto net = named.make();
   optim::SGD optimizer(net->parameters(), optim::SGDOptions(0.01).momentum(0.5));
-  const bool mixed = dtype != kFloat32;
   const auto step = [&] {
     optimizer.zero_grad();
     Tensor loss;
     {
-      const amp::autocast region(kCPU, mixed ? optional<Dtype>(dtype) : nullopt, mixed);
+      const amp::autocast region(kCPU, dtype, dtype != kFloat32);
       loss = nll_loss(net->forward(batch.data), batch.target);
     }
     loss.backward();

@@ -139,6 +139,7 @@ class DataLoaderBase {
 
   /// Starts a pass. The one before must be over.
   Iterator<Batch> begin() {
+    check(!joined_, "DataLoader: batches were asked for after join()");
     check(shuttle_.in_flight_jobs() == 0,
           "DataLoader: attempted to get a new iterator while another one is not yet exhausted");
     reset();
@@ -220,7 +221,6 @@ class DataLoaderBase {
   }
 
   void prefetch(std::size_t jobs) {
-    check(!joined_, "DataLoader: batches were asked for after join()");
     for (std::size_t i = 0; i < jobs; ++i) {
       std::optional<BatchRequest> request = next_request();
       if (!request) return;

@@ -6,7 +6,8 @@
 int main() {
   fmt::print(
       "# Ops\n\n"
-      "Printed from `autograd/op_table.h` by `examples/op_reference.cpp`. The precision of an op is what autocast acts on:\n\n"
+      "Printed from `autograd/op_table.h` by `examples/op_reference.cpp`. The precision of an op is what autocast acts "
+      "on:\n\n"
       "| precision | under autocast |\n|---|---|\n"
       "| lower | inputs are cast to the region's 16-bit dtype |\n"
       "| full | inputs are cast to float32 |\n"

@@ -11,8 +11,7 @@ namespace halftone {
 
 /// Maps a row-major position to offsets into several tensors of one shape. Axes of size 1 are gone and axes that lie
 /// evenly in all of the tensors are merged, but none is reordered. Plain arrays: a kernel takes it by value.
-template <int Operands>
-struct Places {
+template <int Operands> struct Places {
   int rank = 0;
   std::int64_t sizes[kMaxDims] = {};
   std::int64_t strides[Operands][kMaxDims] = {};

@@ -19,8 +19,7 @@ struct SgdStep {
   bool maximize = false;
   bool first = false;  // the momentum buffer is empty: v = g
 
-  template <class T>
-  HD void operator()(T& p, T g, T& v) const {
+  template <class T> HD void operator()(T& p, T g, T& v) const {
     if (maximize) g = -g;
     if (weight_decay != 0) g += T(weight_decay) * p;
     if (momentum != 0) {
@@ -50,8 +49,7 @@ struct AdamStep {
     return f;
   }
 
-  template <class T>
-  HD void operator()(T& p, T g, T& m, T& v, T& v_max) const {
+  template <class T> HD void operator()(T& p, T g, T& m, T& v, T& v_max) const {
     using std::sqrt;
     if (maximize) g = -g;
     if (decoupled) {

@@ -82,4 +82,15 @@ void SoftplusImpl::pretty_print(std::ostream& out) const {
 }
 Tensor SoftplusImpl::forward(const Tensor& x) { return functional::softplus(x, options); }
 
+template class Cloneable<ReLUImpl>;
+template class Cloneable<LeakyReLUImpl>;
+template class Cloneable<ELUImpl>;
+template class Cloneable<GELUImpl>;
+template class Cloneable<SiLUImpl>;
+template class Cloneable<SigmoidImpl>;
+template class Cloneable<TanhImpl>;
+template class Cloneable<SoftmaxImpl>;
+template class Cloneable<LogSoftmaxImpl>;
+template class Cloneable<SoftplusImpl>;
+
 }  // namespace halftone::nn

@@ -5,7 +5,6 @@
 
 #include "core/arg.h"
 #include "nn/cloneable.h"
-#include "nn/holder.h"
 
 namespace halftone::nn {
 
@@ -24,7 +23,7 @@ class ReLUImpl : public Cloneable<ReLUImpl> {
 
   ReLUOptions options;
 };
-TORCH_MODULE(ReLU);
+HALFTONE_LAYER(ReLU);
 
 struct LeakyReLUOptions {
   TORCH_ARG(double, negative_slope) = 1e-2;
@@ -41,7 +40,7 @@ class LeakyReLUImpl : public Cloneable<LeakyReLUImpl> {
 
   LeakyReLUOptions options;
 };
-TORCH_MODULE(LeakyReLU);
+HALFTONE_LAYER(LeakyReLU);
 
 struct ELUOptions {
   TORCH_ARG(double, alpha) = 1;
@@ -58,7 +57,7 @@ class ELUImpl : public Cloneable<ELUImpl> {
 
   ELUOptions options;
 };
-TORCH_MODULE(ELU);
+HALFTONE_LAYER(ELU);
 
 struct GELUOptions {
   /// "none", or "tanh" for the approximation by it.
@@ -75,7 +74,7 @@ class GELUImpl : public Cloneable<GELUImpl> {
 
   GELUOptions options;
 };
-TORCH_MODULE(GELU);
+HALFTONE_LAYER(GELU);
 
 /// x sigmoid(x).
 class SiLUImpl : public Cloneable<SiLUImpl> {
@@ -84,7 +83,7 @@ class SiLUImpl : public Cloneable<SiLUImpl> {
   void pretty_print(std::ostream& out) const override;
   Tensor forward(const Tensor& x);
 };
-TORCH_MODULE(SiLU);
+HALFTONE_LAYER(SiLU);
 
 /// 1 / (1 + e^-x).
 class SigmoidImpl : public Cloneable<SigmoidImpl> {
@@ -93,7 +92,7 @@ class SigmoidImpl : public Cloneable<SigmoidImpl> {
   void pretty_print(std::ostream& out) const override;
   Tensor forward(const Tensor& x);
 };
-TORCH_MODULE(Sigmoid);
+HALFTONE_LAYER(Sigmoid);
 
 class TanhImpl : public Cloneable<TanhImpl> {
  public:
@@ -101,7 +100,7 @@ class TanhImpl : public Cloneable<TanhImpl> {
   void pretty_print(std::ostream& out) const override;
   Tensor forward(const Tensor& x);
 };
-TORCH_MODULE(Tanh);
+HALFTONE_LAYER(Tanh);
 
 struct SoftmaxOptions {
   SoftmaxOptions(std::int64_t dim) : dim_(dim) {}  // NOLINT: Softmax(1)
@@ -120,7 +119,7 @@ class SoftmaxImpl : public Cloneable<SoftmaxImpl> {
 
   SoftmaxOptions options;
 };
-TORCH_MODULE(Softmax);
+HALFTONE_LAYER(Softmax);
 
 /// The logarithm of softmax, without its rounding to 0.
 class LogSoftmaxImpl : public Cloneable<LogSoftmaxImpl> {
@@ -133,7 +132,7 @@ class LogSoftmaxImpl : public Cloneable<LogSoftmaxImpl> {
 
   LogSoftmaxOptions options;
 };
-TORCH_MODULE(LogSoftmax);
+HALFTONE_LAYER(LogSoftmax);
 
 struct SoftplusOptions {
   TORCH_ARG(double, beta) = 1;
@@ -150,7 +149,7 @@ class SoftplusImpl : public Cloneable<SoftplusImpl> {
 
   SoftplusOptions options;
 };
-TORCH_MODULE(Softplus);
+HALFTONE_LAYER(Softplus);
 
 namespace functional {
 

@@ -19,16 +19,11 @@ std::string type_name(const std::type_info& type);
 
 class AnyValue {
  public:
-  template <NoneOf<AnyValue> T>
-  explicit AnyValue(T&& value) : content_(std::forward<T>(value)) {}
+  template <NoneOf<AnyValue> T> explicit AnyValue(T&& value) : content_(std::forward<T>(value)) {}
 
   /// Null when the value is of another type.
-  template <class T>
-  T* try_get() noexcept {
-    return std::any_cast<T>(&content_);
-  }
-  template <class T>
-  T get() {
+  template <class T> T* try_get() noexcept { return std::any_cast<T>(&content_); }
+  template <class T> T get() {
     T* value = try_get<T>();
     check<TypeError>(value != nullptr, "Attempted to cast AnyValue to ", type_name(typeid(T)),
                      ", but its actual type is ", type_name(type_info()));
@@ -43,29 +38,22 @@ class AnyValue {
 class AnyModule {
  public:
   AnyModule() = default;
-  template <ModuleType M>
-  explicit AnyModule(std::shared_ptr<M> module);
-  template <class M>
-  explicit AnyModule(const ModuleHolder<M>& holder) : AnyModule(holder.ptr()) {}
+  template <ModuleType M> explicit AnyModule(std::shared_ptr<M> module);
+  template <class M> explicit AnyModule(const ModuleHolder<M>& holder) : AnyModule(holder.ptr()) {}
   /// Copies or moves a module object.
   template <ModuleType M>
   explicit AnyModule(M&& module) : AnyModule(std::make_shared<std::decay_t<M>>(std::forward<M>(module))) {}
-  template <class M>
-  AnyModule& operator=(std::shared_ptr<M> module) {
-    return *this = AnyModule(std::move(module));
-  }
+  template <class M> AnyModule& operator=(std::shared_ptr<M> module) { return *this = AnyModule(std::move(module)); }
 
   bool is_empty() const noexcept { return content_ == nullptr; }
   /// A deep copy.
   AnyModule clone(optional<Device> device = nullopt) const;
 
-  template <class Return = Tensor, class... Args>
-  Return forward(Args&&... args) const {
+  template <class Return = Tensor, class... Args> Return forward(Args&&... args) const {
     return any_forward(std::forward<Args>(args)...).template get<Return>();
   }
   /// Arguments may be AnyValues themselves.
-  template <class... Args>
-  AnyValue any_forward(Args&&... args) const {
+  template <class... Args> AnyValue any_forward(Args&&... args) const {
     std::vector<AnyValue> values;
     values.reserve(sizeof...(Args));
     (values.emplace_back(std::forward<Args>(args)), ...);
@@ -73,19 +61,14 @@ class AnyModule {
   }
 
   /// The module as an M&, or as a holder. Throws when it is of another class.
-  template <ModuleType M>
-  M& get() const {
+  template <ModuleType M> M& get() const {
     auto* module = dynamic_cast<M*>(content("get").pointer.get());
     check_cast(module != nullptr, typeid(M));
     return *module;
   }
-  template <HolderType Holder>
-  Holder get() const {
-    return Holder(ptr<typename Holder::ContainedType>());
-  }
+  template <HolderType Holder> Holder get() const { return Holder(ptr<typename Holder::ContainedType>()); }
   std::shared_ptr<Module> ptr() const { return content("ptr").pointer; }
-  template <class M>
-  std::shared_ptr<M> ptr() const {
+  template <class M> std::shared_ptr<M> ptr() const {
     auto module = std::dynamic_pointer_cast<M>(content("ptr").pointer);
     check_cast(module != nullptr, typeid(M));
     return module;
@@ -104,8 +87,7 @@ class AnyModule {
 
     std::shared_ptr<Module> pointer;
   };
-  template <class M, class... Parameters>
-  struct TypedContent;
+  template <class M, class... Parameters> struct TypedContent;
   template <class M, class Return, class... Parameters>
   static std::shared_ptr<Content> typed(std::shared_ptr<M> module, Return (*)(Parameters...)) {
     return std::make_shared<TypedContent<M, Parameters...>>(std::move(module));
@@ -142,19 +124,14 @@ class NamedAnyModule {
 
 namespace any_detail {
 
-template <class C, class R, class... P>
-auto signature(R (C::*)(P...)) -> R (*)(P...);
-template <class C, class R, class... P>
-auto signature(R (C::*)(P...) const) -> R (*)(P...);
-template <class C, class R, class... P>
-auto signature(R (C::*)(P...) noexcept) -> R (*)(P...);
-template <class C, class R, class... P>
-auto signature(R (C::*)(P...) const noexcept) -> R (*)(P...);
+template <class C, class R, class... P> auto signature(R (C::*)(P...)) -> R (*)(P...);
+template <class C, class R, class... P> auto signature(R (C::*)(P...) const) -> R (*)(P...);
+template <class C, class R, class... P> auto signature(R (C::*)(P...) noexcept) -> R (*)(P...);
+template <class C, class R, class... P> auto signature(R (C::*)(P...) const noexcept) -> R (*)(P...);
 
 /// forward's return and parameter types, as a null pointer to such a function. A class whose forward is a template says
 /// in ForwardSignature how it is to be called.
-template <class M>
-constexpr auto forward_signature() {
+template <class M> constexpr auto forward_signature() {
   if constexpr (requires { signature(&M::forward); }) {
     return decltype(signature(&M::forward)){nullptr};
   } else {
@@ -171,11 +148,9 @@ constexpr auto forward_signature() {
 
 }  // namespace any_detail
 
-template <class M, class... Parameters>
-struct AnyModule::TypedContent : Content {
+template <class M, class... Parameters> struct AnyModule::TypedContent : Content {
   static constexpr std::size_t kCount = sizeof...(Parameters);
-  template <std::size_t I>
-  using Parameter = std::tuple_element_t<I, std::tuple<Parameters...>>;
+  template <std::size_t I> using Parameter = std::tuple_element_t<I, std::tuple<Parameters...>>;
 
   explicit TypedContent(std::shared_ptr<M> m) : Content(m), module(m.get()) {}
 
@@ -185,24 +160,20 @@ struct AnyModule::TypedContent : Content {
   }
 
   /// Calls with the first N parameters, or fewer if the others have defaults.
-  template <std::size_t N>
-  AnyValue with_count(std::vector<AnyValue>& args) {
+  template <std::size_t N> AnyValue with_count(std::vector<AnyValue>& args) {
     if (args.size() == N) return invoke(args, std::make_index_sequence<N>());
     if constexpr (N > 0) {
       if constexpr (can_invoke(std::make_index_sequence<N - 1>())) return with_count<N - 1>(args);
     }
     any_detail::fail_count(*module, kCount, args.size());
   }
-  template <std::size_t... I>
-  static constexpr bool can_invoke(std::index_sequence<I...>) {
+  template <std::size_t... I> static constexpr bool can_invoke(std::index_sequence<I...>) {
     return requires(M & m) { m.forward(std::declval<Parameter<I>>()...); };
   }
-  template <std::size_t... I>
-  AnyValue invoke(std::vector<AnyValue>& args, std::index_sequence<I...>) {
+  template <std::size_t... I> AnyValue invoke(std::vector<AnyValue>& args, std::index_sequence<I...>) {
     return AnyValue(call(*module, static_cast<Parameter<I>&&>(argument<I>(args))...));
   }
-  template <std::size_t I>
-  std::decay_t<Parameter<I>>& argument(std::vector<AnyValue>& args) {
+  template <std::size_t I> std::decay_t<Parameter<I>>& argument(std::vector<AnyValue>& args) {
     using Value = std::decay_t<Parameter<I>>;
     Value* value = args[I].template try_get<Value>();
     if (!value) any_detail::fail_argument(*module, I, typeid(Value), args[I].type_info());
@@ -212,8 +183,7 @@ struct AnyModule::TypedContent : Content {
   M* module;
 };
 
-template <ModuleType M>
-AnyModule::AnyModule(std::shared_ptr<M> module) {
+template <ModuleType M> AnyModule::AnyModule(std::shared_ptr<M> module) {
   check<ValueError>(module != nullptr, "AnyModule: the module is a null pointer");
   content_ = typed(std::move(module), any_detail::forward_signature<M>());
 }

@@ -6,8 +6,7 @@
 namespace halftone::nn {
 
 /// The tensors among the arguments, in their order.
-template <class... Args>
-std::vector<Tensor> tensors_of(const Args&... args) {
+template <class... Args> std::vector<Tensor> tensors_of(const Args&... args) {
   std::vector<Tensor> tensors;
   const auto add = [&]<class Arg>(const Arg& arg) {
     if constexpr (std::is_same_v<Arg, Tensor>) tensors.push_back(arg);
@@ -17,8 +16,7 @@ std::vector<Tensor> tensors_of(const Args&... args) {
 }
 
 /// `module.forward(args...)` with what the pre-hooks made of the tensors, and then the other hooks.
-template <class M, class... Args>
-auto call_with_hooks(M& module, Args... args) {
+template <class M, class... Args> auto call_with_hooks(M& module, Args... args) {
   std::vector<Tensor> inputs = tensors_of(args...);
   module.run_pre_hooks(inputs);
   auto input = inputs.begin();
@@ -41,8 +39,7 @@ auto call_with_hooks(M& module, Args... args) {
   }
 }
 
-template <class M, class... Args>
-auto call(M& module, Args&&... args) {
+template <class M, class... Args> auto call(M& module, Args&&... args) {
   if constexpr (std::is_base_of_v<Module, M> && requires { module.forward(std::declval<std::decay_t<Args>&>()...); }) {
     if (module.has_hooks()) [[unlikely]]
       return call_with_hooks<M, std::decay_t<Args>...>(module, std::forward<Args>(args)...);

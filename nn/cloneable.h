@@ -2,14 +2,13 @@
 #pragma once
 
 #include "autograd/context.h"
-#include "nn/module.h"
+#include "nn/holder.h"
 
 namespace halftone::nn {
 
 /// `struct NetImpl : Cloneable<NetImpl> { void reset() override { ... } }`. reset() registers everything and gives the
 /// parameters their first values. clone() copies the fields, calls reset() on the copy, and then copies the values.
-template <class Derived>
-class Cloneable : public Module {
+template <class Derived> class Cloneable : public Module {
  public:
   using Module::Module;
 
@@ -68,3 +67,8 @@ class Cloneable : public Module {
 };
 
 }  // namespace halftone::nn
+
+/// TORCH_MODULE for the library's own layers: Cloneable's members are compiled once, in the layer's source file.
+#define HALFTONE_LAYER(Name) \
+  TORCH_MODULE(Name);        \
+  extern template class Cloneable<Name##Impl>

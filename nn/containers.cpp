@@ -71,4 +71,9 @@ std::shared_ptr<Module> ModuleDictImpl::ptr(const std::string& key) const {
   return *module;
 }
 
+template class Cloneable<SequentialImpl>;
+template class Cloneable<FunctionalImpl>;
+template class Cloneable<ModuleListImpl>;
+template class Cloneable<ModuleDictImpl>;
+
 }  // namespace halftone::nn

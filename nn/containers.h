@@ -34,7 +34,7 @@ class FunctionalImpl : public Cloneable<FunctionalImpl> {
  private:
   Function function_;
 };
-TORCH_MODULE(Functional);
+HALFTONE_LAYER(Functional);
 
 // ------------------------------------------------------------------------------------------------ ModuleList
 
@@ -46,8 +46,7 @@ class ModuleListImpl : public Cloneable<ModuleListImpl> {
   using ConstIterator = Modules::const_iterator;
 
   ModuleListImpl() = default;
-  template <NoneOf<ModuleListImpl> First, class... Rest>
-  explicit ModuleListImpl(First&& first, Rest&&... rest) {
+  template <NoneOf<ModuleListImpl> First, class... Rest> explicit ModuleListImpl(First&& first, Rest&&... rest) {
     push_back(std::forward<First>(first));
     (push_back(std::forward<Rest>(rest)), ...);
   }
@@ -57,26 +56,17 @@ class ModuleListImpl : public Cloneable<ModuleListImpl> {
   void pretty_print(std::ostream& out) const override;
 
   void push_back(std::shared_ptr<Module> module);
-  template <class M>
-  void push_back(const ModuleHolder<M>& holder) {
-    push_back(holder.ptr());
-  }
-  template <ModuleType M>
-  void push_back(M&& module) {
+  template <class M> void push_back(const ModuleHolder<M>& holder) { push_back(holder.ptr()); }
+  template <ModuleType M> void push_back(M&& module) {
     push_back(std::make_shared<std::decay_t<M>>(std::forward<M>(module)));
   }
-  template <class Container>
-  void extend(const Container& container) {
+  template <class Container> void extend(const Container& container) {
     for (const auto& module : container) push_back(module);
   }
   /// Those from `index` on move up.
   void insert(std::size_t index, std::shared_ptr<Module> module);
-  template <class M>
-  void insert(std::size_t index, const ModuleHolder<M>& holder) {
-    insert(index, holder.ptr());
-  }
-  template <ModuleType M>
-  void insert(std::size_t index, M&& module) {
+  template <class M> void insert(std::size_t index, const ModuleHolder<M>& holder) { insert(index, holder.ptr()); }
+  template <ModuleType M> void insert(std::size_t index, M&& module) {
     insert(index, std::make_shared<std::decay_t<M>>(std::forward<M>(module)));
   }
 
@@ -87,22 +77,18 @@ class ModuleListImpl : public Cloneable<ModuleListImpl> {
   std::size_t size() const noexcept { return modules_.size(); }
   bool is_empty() const noexcept { return modules_.empty(); }
 
-  template <class M>
-  M& at(std::size_t index) const {
-    return *ptr<M>(index);
-  }
+  template <class M> M& at(std::size_t index) const { return *ptr<M>(index); }
   std::shared_ptr<Module> ptr(std::size_t index) const {
     check<IndexError>(index < size(), "Index out of range: ", index, " of ", size(), " modules");
     return modules_[index];
   }
-  template <class M>
-  std::shared_ptr<M> ptr(std::size_t index) const;
+  template <class M> std::shared_ptr<M> ptr(std::size_t index) const;
   std::shared_ptr<Module> operator[](std::size_t index) const { return ptr(index); }
 
  private:
   Modules modules_;
 };
-TORCH_MODULE(ModuleList);
+HALFTONE_LAYER(ModuleList);
 
 // ------------------------------------------------------------------------------------------------ ModuleDict
 
@@ -125,8 +111,7 @@ class ModuleDictImpl : public Cloneable<ModuleDictImpl> {
 
   /// Replaces a module of that name.
   std::shared_ptr<Module> insert(const std::string& key, std::shared_ptr<Module> module);
-  template <class M>
-  std::shared_ptr<Module> insert(const std::string& key, const ModuleHolder<M>& holder) {
+  template <class M> std::shared_ptr<Module> insert(const std::string& key, const ModuleHolder<M>& holder) {
     return insert(key, std::shared_ptr<Module>(holder.ptr()));
   }
   /// Takes the module out and returns it.
@@ -148,21 +133,16 @@ class ModuleDictImpl : public Cloneable<ModuleDictImpl> {
   bool empty() const noexcept { return children_.is_empty(); }
   bool contains(const std::string& key) const noexcept { return children_.contains(key); }
 
-  template <class M>
-  M& at(const std::string& key) const {
-    return *ptr<M>(key);
-  }
+  template <class M> M& at(const std::string& key) const { return *ptr<M>(key); }
   std::shared_ptr<Module> ptr(const std::string& key) const;
-  template <class M>
-  std::shared_ptr<M> ptr(const std::string& key) const;
+  template <class M> std::shared_ptr<M> ptr(const std::string& key) const;
   std::shared_ptr<Module> operator[](const std::string& key) const { return ptr(key); }
 };
-TORCH_MODULE(ModuleDict);
+HALFTONE_LAYER(ModuleDict);
 
 // ------------------------------------------------------------------------------------------------ implementation
 
-template <class M>
-std::shared_ptr<M> cast_module(const std::shared_ptr<Module>& module) {
+template <class M> std::shared_ptr<M> cast_module(const std::shared_ptr<Module>& module) {
   static_assert(ModuleType<M>, "a module's class is needed, not its holder");
   auto result = std::dynamic_pointer_cast<M>(module);
   check<TypeError>(result != nullptr, "Attempted to cast module of type ", module->name(), " to type ",
@@ -170,13 +150,11 @@ std::shared_ptr<M> cast_module(const std::shared_ptr<Module>& module) {
   return result;
 }
 
-template <class M>
-std::shared_ptr<M> ModuleListImpl::ptr(std::size_t index) const {
+template <class M> std::shared_ptr<M> ModuleListImpl::ptr(std::size_t index) const {
   return cast_module<M>(ptr(index));
 }
 
-template <class M>
-std::shared_ptr<M> ModuleDictImpl::ptr(const std::string& key) const {
+template <class M> std::shared_ptr<M> ModuleDictImpl::ptr(const std::string& key) const {
   return cast_module<M>(ptr(key));
 }
 

@@ -11,8 +11,7 @@ namespace halftone::nn {
 
 namespace {
 
-template <class Options>
-void check_channels(const Options& options) {
+template <class Options> void check_channels(const Options& options) {
   const std::int64_t in = options.in_channels(), out = options.out_channels(), groups = options.groups();
   check<ValueError>(in > 0 && groups > 0 && out > 0,
                     "in_channels, groups and out_channels must be a positive integer, got ", in, ", ", groups, " and ",
@@ -21,13 +20,11 @@ void check_channels(const Options& options) {
   check<ValueError>(out % groups == 0, "out_channels must be divisible by groups: ", out, " by ", groups);
 }
 
-template <std::size_t D>
-bool all_equal(const ExpandingArray<D>& array, std::int64_t value) {
+template <std::size_t D> bool all_equal(const ExpandingArray<D>& array, std::int64_t value) {
   return std::all_of(array->begin(), array->end(), [&](std::int64_t v) { return v == value; });
 }
 
-template <std::size_t D>
-Dims weight_sizes(std::int64_t first, std::int64_t second, const ExpandingArray<D>& kernel) {
+template <std::size_t D> Dims weight_sizes(std::int64_t first, std::int64_t second, const ExpandingArray<D>& kernel) {
   Dims sizes{first, second};
   for (const std::int64_t k : *kernel) sizes.push_back(k);
   return sizes;
@@ -72,8 +69,7 @@ Tensor convolve_transposed(const Tensor& x, const Tensor& weight, const Tensor& 
 }
 
 /// How much is added before and behind each axis.
-template <std::size_t D>
-struct Borders {
+template <std::size_t D> struct Borders {
   ExpandingArray<D> before = 0;
   ExpandingArray<D> behind = 0;
 
@@ -101,8 +97,7 @@ Borders<D> borders(const ConvPadding<D>& padding, const Tensor& weight, const Ex
   return result;
 }
 
-template <std::size_t D>
-void check_same_stride(const ConvPadding<D>& padding, const ExpandingArray<D>& stride) {
+template <std::size_t D> void check_same_stride(const ConvPadding<D>& padding, const ExpandingArray<D>& stride) {
   check<ValueError>(!std::holds_alternative<enumtype::kSame>(padding) || all_equal(stride, 1),
                     "padding='same' is not supported for strided convolutions, got stride ", stride);
 }
@@ -128,14 +123,12 @@ const char* pad_mode(const ConvPaddingMode& mode) {
   return "constant";
 }
 
-template <std::size_t D, class Options>
-void print_head(std::ostream& out, const char* name, const Options& options) {
+template <std::size_t D, class Options> void print_head(std::ostream& out, const char* name, const Options& options) {
   out << kPrintPrefix << name << D << "d(" << options.in_channels() << ", " << options.out_channels()
       << ", kernel_size=" << options.kernel_size() << ", stride=" << options.stride();
 }
 
-template <class Options>
-void print_tail(std::ostream& out, const Options& options) {
+template <class Options> void print_tail(std::ostream& out, const Options& options) {
   if (options.groups() != 1) out << ", groups=" << options.groups();
   if (!options.bias()) out << ", bias=false";
   if (!std::holds_alternative<enumtype::kZeros>(options.padding_mode())) {
@@ -148,8 +141,7 @@ void print_tail(std::ostream& out, const Options& options) {
 
 // ------------------------------------------------------------------------------------------------ convolution
 
-template <std::size_t D, class Derived>
-void ConvNdImpl<D, Derived>::reset() {
+template <std::size_t D, class Derived> void ConvNdImpl<D, Derived>::reset() {
   check_channels(options);
   check_same_stride(options.padding(), options.stride());
   weight = this->register_parameter(
@@ -163,13 +155,9 @@ void ConvNdImpl<D, Derived>::reset() {
   reset_parameters();
 }
 
-template <std::size_t D, class Derived>
-void ConvNdImpl<D, Derived>::reset_parameters() {
-  reset_weights(weight, bias);
-}
+template <std::size_t D, class Derived> void ConvNdImpl<D, Derived>::reset_parameters() { reset_weights(weight, bias); }
 
-template <std::size_t D, class Derived>
-void ConvNdImpl<D, Derived>::pretty_print(std::ostream& out) const {
+template <std::size_t D, class Derived> void ConvNdImpl<D, Derived>::pretty_print(std::ostream& out) const {
   print_head<D>(out, "Conv", options);
   if (const auto* widths = std::get_if<ExpandingArray<D>>(&options.padding())) {
     if (!all_equal(*widths, 0)) out << ", padding=" << *widths;
@@ -180,8 +168,7 @@ void ConvNdImpl<D, Derived>::pretty_print(std::ostream& out) const {
   print_tail(out, options);
 }
 
-template <std::size_t D, class Derived>
-Tensor ConvNdImpl<D, Derived>::forward(const Tensor& x) {
+template <std::size_t D, class Derived> Tensor ConvNdImpl<D, Derived>::forward(const Tensor& x) {
   check_input<D>(*this, x, weight, weight.size(1) * options.groups(), options.groups());
   return padded_convolution(x, weight, bias, options.stride(), options.padding(), options.dilation(), options.groups(),
                             pad_mode(options.padding_mode()));
@@ -193,8 +180,7 @@ template class ConvNdImpl<3, Conv3dImpl>;
 
 // ------------------------------------------------------------------------------------------------ transposed
 
-template <std::size_t D, class Derived>
-void ConvTransposeNdImpl<D, Derived>::reset() {
+template <std::size_t D, class Derived> void ConvTransposeNdImpl<D, Derived>::reset() {
   check_channels(options);
   weight = this->register_parameter(
       "weight",
@@ -207,13 +193,11 @@ void ConvTransposeNdImpl<D, Derived>::reset() {
   reset_parameters();
 }
 
-template <std::size_t D, class Derived>
-void ConvTransposeNdImpl<D, Derived>::reset_parameters() {
+template <std::size_t D, class Derived> void ConvTransposeNdImpl<D, Derived>::reset_parameters() {
   reset_weights(weight, bias);
 }
 
-template <std::size_t D, class Derived>
-void ConvTransposeNdImpl<D, Derived>::pretty_print(std::ostream& out) const {
+template <std::size_t D, class Derived> void ConvTransposeNdImpl<D, Derived>::pretty_print(std::ostream& out) const {
   print_head<D>(out, "ConvTranspose", options);
   if (!all_equal(options.padding(), 0)) out << ", padding=" << options.padding();
   if (!all_equal(options.dilation(), 1)) out << ", dilation=" << options.dilation();
@@ -261,8 +245,7 @@ namespace functional {
 
 namespace {
 
-template <std::size_t D>
-Tensor conv(const Tensor& x, const Tensor& weight, const ConvFuncOptions<D>& o) {
+template <std::size_t D> Tensor conv(const Tensor& x, const Tensor& weight, const ConvFuncOptions<D>& o) {
   return padded_convolution(x, weight, o.bias(), o.stride(), o.padding(), o.dilation(), o.groups());
 }
 
@@ -294,4 +277,11 @@ Tensor conv_transpose3d(const Tensor& x, const Tensor& weight, const ConvTranspo
 }
 
 }  // namespace functional
+template class Cloneable<Conv1dImpl>;
+template class Cloneable<Conv2dImpl>;
+template class Cloneable<Conv3dImpl>;
+template class Cloneable<ConvTranspose1dImpl>;
+template class Cloneable<ConvTranspose2dImpl>;
+template class Cloneable<ConvTranspose3dImpl>;
+
 }  // namespace halftone::nn

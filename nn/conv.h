@@ -7,17 +7,14 @@
 #include "core/enum.h"
 #include "core/expanding_array.h"
 #include "nn/cloneable.h"
-#include "nn/holder.h"
 
 namespace halftone::nn {
 
-template <std::size_t D>
-using ConvPadding = std::variant<ExpandingArray<D>, enumtype::kValid, enumtype::kSame>;
+template <std::size_t D> using ConvPadding = std::variant<ExpandingArray<D>, enumtype::kValid, enumtype::kSame>;
 using ConvPaddingMode = std::variant<enumtype::kZeros, enumtype::kReflect, enumtype::kReplicate, enumtype::kCircular>;
 
 /// Sizes are one number or a list of D.
-template <std::size_t D>
-struct ConvOptions {
+template <std::size_t D> struct ConvOptions {
   using padding_t = ConvPadding<D>;
   using padding_mode_t = ConvPaddingMode;
 
@@ -38,8 +35,7 @@ struct ConvOptions {
   TORCH_ARG(padding_mode_t, padding_mode) = kZeros;
 };
 
-template <std::size_t D>
-struct ConvTransposeOptions {
+template <std::size_t D> struct ConvTransposeOptions {
   using padding_mode_t = ConvPaddingMode;
 
   ConvTransposeOptions(std::int64_t in_channels, std::int64_t out_channels, ExpandingArray<D> kernel_size)
@@ -65,8 +61,7 @@ using ConvTranspose2dOptions = ConvTransposeOptions<2>;
 using ConvTranspose3dOptions = ConvTransposeOptions<3>;
 
 /// x [N, in_channels, D sizes] or without N, to [N, out_channels, D sizes].
-template <std::size_t D, class Derived>
-class ConvNdImpl : public Cloneable<Derived> {
+template <std::size_t D, class Derived> class ConvNdImpl : public Cloneable<Derived> {
  public:
   explicit ConvNdImpl(const ConvOptions<D>& conv_options) : options(conv_options) { ConvNdImpl::reset(); }
   ConvNdImpl(std::int64_t in_channels, std::int64_t out_channels, ExpandingArray<D> kernel_size)
@@ -91,14 +86,16 @@ class Conv2dImpl : public ConvNdImpl<2, Conv2dImpl> {
 class Conv3dImpl : public ConvNdImpl<3, Conv3dImpl> {
   using ConvNdImpl::ConvNdImpl;
 };
-TORCH_MODULE(Conv1d);
-TORCH_MODULE(Conv2d);
-TORCH_MODULE(Conv3d);
+extern template class ConvNdImpl<1, Conv1dImpl>;
+extern template class ConvNdImpl<2, Conv2dImpl>;
+extern template class ConvNdImpl<3, Conv3dImpl>;
+HALFTONE_LAYER(Conv1d);
+HALFTONE_LAYER(Conv2d);
+HALFTONE_LAYER(Conv3d);
 
 /// x [N, in_channels, D sizes] or without N, to [N, out_channels, D sizes]; the gradient of a convolution for its
 /// input.
-template <std::size_t D, class Derived>
-class ConvTransposeNdImpl : public Cloneable<Derived> {
+template <std::size_t D, class Derived> class ConvTransposeNdImpl : public Cloneable<Derived> {
  public:
   explicit ConvTransposeNdImpl(const ConvTransposeOptions<D>& conv_options) : options(conv_options) {
     ConvTransposeNdImpl::reset();
@@ -129,15 +126,17 @@ class ConvTranspose2dImpl : public ConvTransposeNdImpl<2, ConvTranspose2dImpl> {
 class ConvTranspose3dImpl : public ConvTransposeNdImpl<3, ConvTranspose3dImpl> {
   using ConvTransposeNdImpl::ConvTransposeNdImpl;
 };
-TORCH_MODULE(ConvTranspose1d);
-TORCH_MODULE(ConvTranspose2d);
-TORCH_MODULE(ConvTranspose3d);
+extern template class ConvTransposeNdImpl<1, ConvTranspose1dImpl>;
+extern template class ConvTransposeNdImpl<2, ConvTranspose2dImpl>;
+extern template class ConvTransposeNdImpl<3, ConvTranspose3dImpl>;
+HALFTONE_LAYER(ConvTranspose1d);
+HALFTONE_LAYER(ConvTranspose2d);
+HALFTONE_LAYER(ConvTranspose3d);
 
 namespace functional {
 
 /// Of x [N, in, D sizes] with weight [out, in / groups, D sizes].
-template <std::size_t D>
-struct ConvFuncOptions {
+template <std::size_t D> struct ConvFuncOptions {
   using padding_t = ConvPadding<D>;
 
   TORCH_ARG(Tensor, bias);
@@ -153,8 +152,7 @@ using Conv1dFuncOptions = ConvFuncOptions<1>;
 using Conv2dFuncOptions = ConvFuncOptions<2>;
 using Conv3dFuncOptions = ConvFuncOptions<3>;
 
-template <std::size_t D>
-struct ConvTransposeFuncOptions {
+template <std::size_t D> struct ConvTransposeFuncOptions {
   TORCH_ARG(Tensor, bias);
   TORCH_ARG(ExpandingArray<D>, stride) = 1;
   TORCH_ARG(ExpandingArray<D>, padding) = 0;

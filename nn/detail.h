@@ -18,9 +18,6 @@ inline void check_matches(const Module& layer, const Tensor& x, const Tensor& we
 }
 
 /// Replaces x by f(x) in its memory. The function gets a copy, so that what it saves for backward is not overwritten.
-template <class F>
-Tensor in_place(const Tensor& x, F f) {
-  return x.copy_(f(x.clone()));
-}
+template <class F> Tensor in_place(const Tensor& x, F f) { return x.copy_(f(x.clone())); }
 
 }  // namespace halftone::nn::detail

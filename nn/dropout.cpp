@@ -21,8 +21,7 @@ namespace functional {
 
 namespace {
 
-template <class Op>
-Tensor apply_dropout(Op op, const Tensor& x, const DropoutFuncOptions& options) {
+template <class Op> Tensor apply_dropout(Op op, const Tensor& x, const DropoutFuncOptions& options) {
   check_probability(options.p());
   if (!options.training()) return x;
   if (options.inplace()) return detail::in_place(x, [&](const Tensor& copy) { return op(copy, options.p(), true); });
@@ -55,18 +54,13 @@ Tensor DropoutImpl::forward(const Tensor& x) {
   return functional::dropout(x, how);
 }
 
-template <std::size_t D, class Derived>
-void DropoutNdImpl<D, Derived>::reset() {
-  check_probability(options.p());
-}
+template <std::size_t D, class Derived> void DropoutNdImpl<D, Derived>::reset() { check_probability(options.p()); }
 
-template <std::size_t D, class Derived>
-void DropoutNdImpl<D, Derived>::pretty_print(std::ostream& out) const {
+template <std::size_t D, class Derived> void DropoutNdImpl<D, Derived>::pretty_print(std::ostream& out) const {
   print(out, D == 2 ? "Dropout2d" : "Dropout3d", options);
 }
 
-template <std::size_t D, class Derived>
-Tensor DropoutNdImpl<D, Derived>::forward(const Tensor& x) {
+template <std::size_t D, class Derived> Tensor DropoutNdImpl<D, Derived>::forward(const Tensor& x) {
   const auto how =
       functional::DropoutFuncOptions().p(options.p()).training(this->is_training()).inplace(options.inplace());
   return functional::dropout2d(x, how);
@@ -74,5 +68,9 @@ Tensor DropoutNdImpl<D, Derived>::forward(const Tensor& x) {
 
 template class DropoutNdImpl<2, Dropout2dImpl>;
 template class DropoutNdImpl<3, Dropout3dImpl>;
+
+template class Cloneable<DropoutImpl>;
+template class Cloneable<Dropout2dImpl>;
+template class Cloneable<Dropout3dImpl>;
 
 }  // namespace halftone::nn

@@ -3,7 +3,6 @@
 
 #include "core/arg.h"
 #include "nn/cloneable.h"
-#include "nn/holder.h"
 
 namespace halftone::nn {
 
@@ -27,11 +26,10 @@ class DropoutImpl : public Cloneable<DropoutImpl> {
 
   DropoutOptions options;
 };
-TORCH_MODULE(Dropout);
+HALFTONE_LAYER(Dropout);
 
 /// Zeroes whole channels of x [N, C, D sizes].
-template <std::size_t D, class Derived>
-class DropoutNdImpl : public Cloneable<Derived> {
+template <std::size_t D, class Derived> class DropoutNdImpl : public Cloneable<Derived> {
  public:
   explicit DropoutNdImpl(double p) : DropoutNdImpl(DropoutOptions(p)) {}
   explicit DropoutNdImpl(const DropoutOptions& dropout_options = {}) : options(dropout_options) {
@@ -49,8 +47,10 @@ class Dropout2dImpl : public DropoutNdImpl<2, Dropout2dImpl> {
 class Dropout3dImpl : public DropoutNdImpl<3, Dropout3dImpl> {
   using DropoutNdImpl::DropoutNdImpl;
 };
-TORCH_MODULE(Dropout2d);
-TORCH_MODULE(Dropout3d);
+extern template class DropoutNdImpl<2, Dropout2dImpl>;
+extern template class DropoutNdImpl<3, Dropout3dImpl>;
+HALFTONE_LAYER(Dropout2d);
+HALFTONE_LAYER(Dropout3d);
 
 namespace functional {
 

@@ -95,4 +95,6 @@ Tensor embedding(const Tensor& indices, const Tensor& weight, const EmbeddingFun
 Tensor one_hot(const Tensor& labels, std::int64_t num_classes) { return halftone::one_hot(labels, num_classes); }
 
 }  // namespace functional
+template class Cloneable<EmbeddingImpl>;
+
 }  // namespace halftone::nn

@@ -3,7 +3,6 @@
 
 #include "core/arg.h"
 #include "nn/cloneable.h"
-#include "nn/holder.h"
 
 namespace halftone::nn {
 
@@ -60,6 +59,8 @@ class Embedding : public ModuleHolder<EmbeddingImpl> {
     return Embedding(std::dynamic_pointer_cast<EmbeddingImpl>(get()->clone(device)));
   }
 };
+
+extern template class Cloneable<EmbeddingImpl>;
 
 namespace functional {
 

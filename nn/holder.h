@@ -22,8 +22,7 @@ concept ModuleType = std::is_base_of_v<Module, std::decay_t<T>>;
 template <class T, class C>
 concept NoneOf = !std::is_base_of_v<C, std::decay_t<T>>;
 
-template <class Contained>
-class ModuleHolder : ModuleHolderIndicator {
+template <class Contained> class ModuleHolder : ModuleHolderIndicator {
   /// Not a holder of the same class, a pointer to it or nullptr: these the other constructors take.
   template <class T>
   static constexpr bool is_no_handle =
@@ -57,32 +56,29 @@ class ModuleHolder : ModuleHolderIndicator {
   }
 
   /// Runs the module's hooks and forward.
-  template <class... Args>
-  decltype(auto) operator()(Args&&... args) const {
+  template <class... Args> decltype(auto) operator()(Args&&... args) const {
     return call(*get(), std::forward<Args>(args)...);
   }
-  template <class Index>
-  decltype(auto) operator[](Index&& index) const {
-    return (*get())[std::forward<Index>(index)];
-  }
+  template <class Index> decltype(auto) operator[](Index&& index) const { return (*get())[std::forward<Index>(index)]; }
 
  protected:
   std::shared_ptr<Contained> impl_;
 };
 
-template <class Contained>
-std::ostream& operator<<(std::ostream& out, const ModuleHolder<Contained>& holder) {
+template <class Contained> std::ostream& operator<<(std::ostream& out, const ModuleHolder<Contained>& holder) {
   return out << *holder;
 }
 
 }  // namespace halftone::nn
 
-/// Defines Name as the holder of ImplType. Its clone() is a deep copy in a holder of the same type.
+/// Defines Name as the holder of ImplType. Its clone() is a deep copy in a holder of the same type; it is a template so
+/// that only who calls it pays for its compilation.
 #define TORCH_MODULE_IMPL(Name, ImplType)                                                            \
   class Name : public ::halftone::nn::ModuleHolder<ImplType> {                                       \
    public:                                                                                           \
     using ::halftone::nn::ModuleHolder<ImplType>::ModuleHolder;                                      \
     using Impl [[maybe_unused]] = ImplType;                                                          \
+    template <int = 0>                                                                               \
     Name clone(const ::halftone::optional<::halftone::Device>& device = ::halftone::nullopt) const { \
       return Name(std::dynamic_pointer_cast<ImplType>(this->get()->clone(device)));                  \
     }                                                                                                \

@@ -56,4 +56,9 @@ void UnflattenImpl::pretty_print(std::ostream& out) const {
 
 Tensor UnflattenImpl::forward(const Tensor& x) { return x.unflatten(options.dim(), options.sizes()); }
 
+template class Cloneable<LinearImpl>;
+template class Cloneable<IdentityImpl>;
+template class Cloneable<FlattenImpl>;
+template class Cloneable<UnflattenImpl>;
+
 }  // namespace halftone::nn

@@ -3,7 +3,6 @@
 
 #include "core/arg.h"
 #include "nn/cloneable.h"
-#include "nn/holder.h"
 
 namespace halftone::nn {
 
@@ -31,7 +30,7 @@ class LinearImpl : public Cloneable<LinearImpl> {
   Tensor weight;  // [out_features, in_features]
   Tensor bias;    // [out_features], undefined without a bias
 };
-TORCH_MODULE(Linear);
+HALFTONE_LAYER(Linear);
 
 /// Returns its input.
 class IdentityImpl : public Cloneable<IdentityImpl> {
@@ -40,7 +39,7 @@ class IdentityImpl : public Cloneable<IdentityImpl> {
   void pretty_print(std::ostream& out) const override;
   Tensor forward(const Tensor& x) { return x; }
 };
-TORCH_MODULE(Identity);
+HALFTONE_LAYER(Identity);
 
 struct FlattenOptions {
   TORCH_ARG(std::int64_t, start_dim) = 1;
@@ -57,7 +56,7 @@ class FlattenImpl : public Cloneable<FlattenImpl> {
 
   FlattenOptions options;
 };
-TORCH_MODULE(Flatten);
+HALFTONE_LAYER(Flatten);
 
 struct UnflattenOptions {
   UnflattenOptions(std::int64_t dim, std::vector<std::int64_t> sizes) : dim_(dim), sizes_(std::move(sizes)) {}
@@ -77,6 +76,6 @@ class UnflattenImpl : public Cloneable<UnflattenImpl> {
 
   UnflattenOptions options;
 };
-TORCH_MODULE(Unflatten);
+HALFTONE_LAYER(Unflatten);
 
 }  // namespace halftone::nn

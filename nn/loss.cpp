@@ -8,8 +8,7 @@ namespace functional {
 
 namespace {
 
-template <class Variant>
-std::int64_t reduction_of(const Variant& reduction) {
+template <class Variant> std::int64_t reduction_of(const Variant& reduction) {
   if (std::holds_alternative<enumtype::kNone>(reduction)) return Reduction::None;
   return std::holds_alternative<enumtype::kMean>(reduction) ? Reduction::Mean : Reduction::Sum;
 }
@@ -137,5 +136,15 @@ Tensor BCEWithLogitsLossImpl::forward(const Tensor& x, const Tensor& target) {
   const auto how = BCEWithLogitsLossOptions(options).weight(weight).pos_weight(pos_weight);
   return functional::binary_cross_entropy_with_logits(x, target, how);
 }
+
+template class Cloneable<MSELossImpl>;
+template class Cloneable<L1LossImpl>;
+template class Cloneable<SmoothL1LossImpl>;
+template class Cloneable<HuberLossImpl>;
+template class Cloneable<KLDivLossImpl>;
+template class Cloneable<NLLLossImpl>;
+template class Cloneable<CrossEntropyLossImpl>;
+template class Cloneable<BCELossImpl>;
+template class Cloneable<BCEWithLogitsLossImpl>;
 
 }  // namespace halftone::nn

@@ -7,7 +7,6 @@
 #include "core/arg.h"
 #include "core/enum.h"
 #include "nn/cloneable.h"
-#include "nn/holder.h"
 
 namespace halftone::nn {
 
@@ -86,7 +85,7 @@ class MSELossImpl : public Cloneable<MSELossImpl> {
 
   MSELossOptions options;
 };
-TORCH_MODULE(MSELoss);
+HALFTONE_LAYER(MSELoss);
 
 /// |x - target|.
 class L1LossImpl : public Cloneable<L1LossImpl> {
@@ -98,7 +97,7 @@ class L1LossImpl : public Cloneable<L1LossImpl> {
 
   L1LossOptions options;
 };
-TORCH_MODULE(L1Loss);
+HALFTONE_LAYER(L1Loss);
 
 /// A square near 0, a line further off; beta scales the square.
 class SmoothL1LossImpl : public Cloneable<SmoothL1LossImpl> {
@@ -110,7 +109,7 @@ class SmoothL1LossImpl : public Cloneable<SmoothL1LossImpl> {
 
   SmoothL1LossOptions options;
 };
-TORCH_MODULE(SmoothL1Loss);
+HALFTONE_LAYER(SmoothL1Loss);
 
 /// A square near 0, a line further off; delta scales the line.
 class HuberLossImpl : public Cloneable<HuberLossImpl> {
@@ -122,7 +121,7 @@ class HuberLossImpl : public Cloneable<HuberLossImpl> {
 
   HuberLossOptions options;
 };
-TORCH_MODULE(HuberLoss);
+HALFTONE_LAYER(HuberLoss);
 
 /// The divergence of the distribution whose logarithms are x from the target.
 class KLDivLossImpl : public Cloneable<KLDivLossImpl> {
@@ -134,7 +133,7 @@ class KLDivLossImpl : public Cloneable<KLDivLossImpl> {
 
   KLDivLossOptions options;
 };
-TORCH_MODULE(KLDivLoss);
+HALFTONE_LAYER(KLDivLoss);
 
 /// x [N, C, ...] holds log-probabilities, target [N, ...] int64 classes.
 class NLLLossImpl : public Cloneable<NLLLossImpl> {
@@ -147,7 +146,7 @@ class NLLLossImpl : public Cloneable<NLLLossImpl> {
   NLLLossOptions options;
   Tensor weight;  // [C], or undefined
 };
-TORCH_MODULE(NLLLoss);
+HALFTONE_LAYER(NLLLoss);
 
 /// x [N, C, ...] holds logits; target is int64 classes [N, ...] or probabilities of x's shape.
 class CrossEntropyLossImpl : public Cloneable<CrossEntropyLossImpl> {
@@ -160,7 +159,7 @@ class CrossEntropyLossImpl : public Cloneable<CrossEntropyLossImpl> {
   CrossEntropyLossOptions options;
   Tensor weight;  // [C], or undefined
 };
-TORCH_MODULE(CrossEntropyLoss);
+HALFTONE_LAYER(CrossEntropyLoss);
 
 /// x holds probabilities, target has its shape. Does not work in float16: see BCEWithLogitsLoss.
 class BCELossImpl : public Cloneable<BCELossImpl> {
@@ -173,7 +172,7 @@ class BCELossImpl : public Cloneable<BCELossImpl> {
   BCELossOptions options;
   Tensor weight;  // broadcastable to x, or undefined
 };
-TORCH_MODULE(BCELoss);
+HALFTONE_LAYER(BCELoss);
 
 /// BCELoss of sigmoid(x), without its rounding.
 class BCEWithLogitsLossImpl : public Cloneable<BCEWithLogitsLossImpl> {
@@ -186,7 +185,7 @@ class BCEWithLogitsLossImpl : public Cloneable<BCEWithLogitsLossImpl> {
   BCEWithLogitsLossOptions options;
   Tensor weight, pos_weight;  // broadcastable to x, or undefined
 };
-TORCH_MODULE(BCEWithLogitsLoss);
+HALFTONE_LAYER(BCEWithLogitsLoss);
 
 namespace functional {
 

@@ -68,10 +68,8 @@ class Module : public std::enable_shared_from_this<Module> {
   OrderedDict<std::string, std::shared_ptr<Module>> named_children() const { return children_; }
   /// Calls f for this module and all below it. f takes (Module&), (const std::string& name, Module&),
   /// (std::shared_ptr<Module>) or (const std::string& name, std::shared_ptr<Module>).
-  template <class F>
-  void apply(const F& f, const std::string& name_prefix = {});
-  template <class F>
-  void apply(const F& f, const std::string& name_prefix = {}) const;
+  template <class F> void apply(const F& f, const std::string& name_prefix = {});
+  template <class F> void apply(const F& f, const std::string& name_prefix = {}) const;
 
   // --- mode ---
   virtual void train(bool on = true);
@@ -97,14 +95,8 @@ class Module : public std::enable_shared_from_this<Module> {
   /// A deep copy, with its tensors on `device` if one is given. Classes that derive from Cloneable have it.
   virtual std::shared_ptr<Module> clone(const optional<Device>& device = nullopt) const;
   /// This module as an M, or null when it is none. M is a module or its holder.
-  template <class M>
-  auto* as() noexcept {
-    return as_pointer<M>(this);
-  }
-  template <class M>
-  const auto* as() const noexcept {
-    return as_pointer<M>(const_cast<Module*>(this));
-  }
+  template <class M> auto* as() noexcept { return as_pointer<M>(this); }
+  template <class M> const auto* as() const noexcept { return as_pointer<M>(const_cast<Module*>(this)); }
 
   // --- persistence ---
   virtual void save(serialize::OutputArchive& archive) const;
@@ -120,11 +112,9 @@ class Module : public std::enable_shared_from_this<Module> {
   // They run when a module is called, as `layer(x)` or by a Sequential; `layer->forward(x)` is the bare computation.
   /// hook(Module&, const std::vector<Tensor>& inputs), returning nothing or std::vector<Tensor>. The result is for
   /// remove_hook.
-  template <class Hook>
-  std::size_t register_forward_pre_hook(Hook hook);
+  template <class Hook> std::size_t register_forward_pre_hook(Hook hook);
   /// hook(Module&, const std::vector<Tensor>& inputs, const Tensor& output), returning nothing or a Tensor.
-  template <class Hook>
-  std::size_t register_forward_hook(Hook hook);
+  template <class Hook> std::size_t register_forward_hook(Hook hook);
   void remove_hook(std::size_t handle);
   bool has_hooks() const noexcept { return !pre_hooks_.empty() || !hooks_.empty(); }
   void run_pre_hooks(std::vector<Tensor>& inputs);
@@ -137,8 +127,7 @@ class Module : public std::enable_shared_from_this<Module> {
   /// Names must not be empty, contain a dot or be taken. An undefined tensor may be registered: walks pass over it.
   Tensor& register_parameter(std::string name, Tensor tensor, bool requires_grad = true);
   Tensor& register_buffer(std::string name, Tensor tensor);
-  template <class M>
-  std::shared_ptr<M> register_module(std::string name, std::shared_ptr<M> module) {
+  template <class M> std::shared_ptr<M> register_module(std::string name, std::shared_ptr<M> module) {
     add_child(std::move(name), module);
     return module;
   }
@@ -147,8 +136,7 @@ class Module : public std::enable_shared_from_this<Module> {
   std::shared_ptr<M> register_module(std::string name, const Holder& holder) {
     return register_module(std::move(name), holder.ptr());
   }
-  template <class M>
-  std::shared_ptr<M> replace_module(const std::string& name, std::shared_ptr<M> module) {
+  template <class M> std::shared_ptr<M> replace_module(const std::string& name, std::shared_ptr<M> module) {
     put_child(name, module);
     return module;
   }
@@ -164,26 +152,22 @@ class Module : public std::enable_shared_from_this<Module> {
   OrderedDict<std::string, std::shared_ptr<Module>> children_{"Submodule"};
 
  private:
-  template <class Derived>
-  friend class Cloneable;
+  template <class Derived> friend class Cloneable;
   friend std::ostream& operator<<(std::ostream& out, const Module& module);
 
-  template <class HookType>
-  struct Registered {
+  template <class HookType> struct Registered {
     std::size_t handle;
     HookType run;
   };
 
-  template <class M>
-  static auto* as_pointer(Module* module) noexcept {
+  template <class M> static auto* as_pointer(Module* module) noexcept {
     if constexpr (requires { typename M::ContainedType; }) {
       return dynamic_cast<typename M::ContainedType*>(module);
     } else {
       return dynamic_cast<M*>(module);
     }
   }
-  template <class F, class M>
-  static void visit_one(const F& f, const std::string& name, M& module);
+  template <class F, class M> static void visit_one(const F& f, const std::string& name, M& module);
   /// Own tensors, then those of the children.
   void collect_tensors(OrderedDict<std::string, Tensor> Module::*registry, const std::string& prefix, bool recurse,
                        OrderedDict<std::string, Tensor>& out) const;
@@ -217,8 +201,7 @@ std::ostream& operator<<(std::ostream& out, const Module& module);
 /// "a.b" from "a" and "b"; "b" when the prefix is empty.
 std::string join_names(const std::string& prefix, const std::string& name);
 
-template <class F, class M>
-void Module::visit_one(const F& f, const std::string& name, M& module) {
+template <class F, class M> void Module::visit_one(const F& f, const std::string& name, M& module) {
   if constexpr (std::is_invocable_v<F, M&>) {
     f(module);
   } else if constexpr (std::is_invocable_v<F, const std::string&, M&>) {
@@ -230,22 +213,19 @@ void Module::visit_one(const F& f, const std::string& name, M& module) {
   }
 }
 
-template <class F>
-void Module::apply(const F& f, const std::string& name_prefix) {
+template <class F> void Module::apply(const F& f, const std::string& name_prefix) {
   visit_one(f, name_prefix, *this);
   for (const auto& item : named_modules(name_prefix, false)) visit_one(f, item.key(), *item.value());
 }
 
-template <class F>
-void Module::apply(const F& f, const std::string& name_prefix) const {
+template <class F> void Module::apply(const F& f, const std::string& name_prefix) const {
   visit_one(f, name_prefix, *this);
   for (const auto& item : named_modules(name_prefix, false)) {
     visit_one(f, item.key(), static_cast<const Module&>(*item.value()));
   }
 }
 
-template <class Hook>
-std::size_t Module::register_forward_pre_hook(Hook hook) {
+template <class Hook> std::size_t Module::register_forward_pre_hook(Hook hook) {
   using Result = std::invoke_result_t<Hook&, Module&, const std::vector<Tensor>&>;
   const std::size_t handle = hooks_made_++;
   if constexpr (std::is_void_v<Result>) {
@@ -259,8 +239,7 @@ std::size_t Module::register_forward_pre_hook(Hook hook) {
   return handle;
 }
 
-template <class Hook>
-std::size_t Module::register_forward_hook(Hook hook) {
+template <class Hook> std::size_t Module::register_forward_hook(Hook hook) {
   using Result = std::invoke_result_t<Hook&, Module&, const std::vector<Tensor>&, const Tensor&>;
   const std::size_t handle = hooks_made_++;
   if constexpr (std::is_void_v<Result>) {

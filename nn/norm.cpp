@@ -10,8 +10,7 @@ namespace halftone::nn {
 namespace {
 
 /// Weight and bias, or undefined ones.
-template <class Layer>
-void register_affine(Layer& layer, bool affine, IntArrayRef sizes) {
+template <class Layer> void register_affine(Layer& layer, bool affine, IntArrayRef sizes) {
   layer.weight = layer.register_parameter("weight", affine ? empty(sizes) : Tensor(), affine);
   layer.bias = layer.register_parameter("bias", affine ? empty(sizes) : Tensor(), affine);
 }
@@ -34,8 +33,7 @@ void check_batch(const std::string& who, const Tensor& x) {
 
 // ------------------------------------------------------------------------------------------------ BatchNorm
 
-template <std::size_t D, class Derived>
-void BatchNormImplBase<D, Derived>::reset() {
+template <std::size_t D, class Derived> void BatchNormImplBase<D, Derived>::reset() {
   register_affine(*this, options.affine(), options.num_features());
   const bool tracks = options.track_running_stats();
   running_mean = this->register_buffer("running_mean", tracks ? empty(options.num_features()) : Tensor());
@@ -44,8 +42,7 @@ void BatchNormImplBase<D, Derived>::reset() {
   reset_parameters();
 }
 
-template <std::size_t D, class Derived>
-void BatchNormImplBase<D, Derived>::reset_running_stats() {
+template <std::size_t D, class Derived> void BatchNormImplBase<D, Derived>::reset_running_stats() {
   if (!options.track_running_stats()) return;
   const NoGradGuard no_grad;
   running_mean.zero_();
@@ -53,14 +50,12 @@ void BatchNormImplBase<D, Derived>::reset_running_stats() {
   num_batches_tracked.zero_();
 }
 
-template <std::size_t D, class Derived>
-void BatchNormImplBase<D, Derived>::reset_parameters() {
+template <std::size_t D, class Derived> void BatchNormImplBase<D, Derived>::reset_parameters() {
   reset_running_stats();
   reset_affine(weight, bias);
 }
 
-template <std::size_t D, class Derived>
-void BatchNormImplBase<D, Derived>::pretty_print(std::ostream& out) const {
+template <std::size_t D, class Derived> void BatchNormImplBase<D, Derived>::pretty_print(std::ostream& out) const {
   out << kPrintPrefix << "BatchNorm" << D << "d(" << options.num_features() << ", eps=" << options.eps()
       << ", momentum=";
   if (options.momentum()) {
@@ -72,8 +67,7 @@ void BatchNormImplBase<D, Derived>::pretty_print(std::ostream& out) const {
       << ", track_running_stats=" << detail::text(options.track_running_stats()) << ')';
 }
 
-template <std::size_t D, class Derived>
-void BatchNormImplBase<D, Derived>::check_input(const Tensor& x) const {
+template <std::size_t D, class Derived> void BatchNormImplBase<D, Derived>::check_input(const Tensor& x) const {
   constexpr auto kRank = static_cast<std::int64_t>(D) + 2;
   const bool fits = x.dim() == kRank || (D == 1 && x.dim() == 2);
   check<ValueError>(fits, this->display_name(), ": expected ", D == 1 ? "2D or 3" : std::to_string(kRank),
@@ -82,14 +76,12 @@ void BatchNormImplBase<D, Derived>::check_input(const Tensor& x) const {
                     " channels (num_features), got input size ", x.sizes());
 }
 
-template <std::size_t D, class Derived>
-double BatchNormImplBase<D, Derived>::running_stats_step() const {
+template <std::size_t D, class Derived> double BatchNormImplBase<D, Derived>::running_stats_step() const {
   if (options.momentum()) return *options.momentum();
   return 1 / num_batches_tracked.item<double>();
 }
 
-template <std::size_t D, class Derived>
-Tensor BatchNormImplBase<D, Derived>::forward(const Tensor& x) {
+template <std::size_t D, class Derived> Tensor BatchNormImplBase<D, Derived>::forward(const Tensor& x) {
   check_input(x);
   const bool updates = this->is_training() && options.track_running_stats();
   const bool by_batch = this->is_training() || !running_mean.defined();
@@ -184,4 +176,10 @@ Tensor normalize(const Tensor& x, const NormalizeFuncOptions& options) {
 }
 
 }  // namespace functional
+template class Cloneable<BatchNorm1dImpl>;
+template class Cloneable<BatchNorm2dImpl>;
+template class Cloneable<BatchNorm3dImpl>;
+template class Cloneable<LayerNormImpl>;
+template class Cloneable<GroupNormImpl>;
+
 }  // namespace halftone::nn

@@ -4,7 +4,6 @@
 
 #include "core/arg.h"
 #include "nn/cloneable.h"
-#include "nn/holder.h"
 
 namespace halftone::nn {
 
@@ -23,8 +22,7 @@ using BatchNorm3dOptions = BatchNormOptions;
 
 /// Normalises each channel of x [N, num_features, D sizes]: in training by the batch's statistics, otherwise by running
 /// ones.
-template <std::size_t D, class Derived>
-class BatchNormImplBase : public Cloneable<Derived> {
+template <std::size_t D, class Derived> class BatchNormImplBase : public Cloneable<Derived> {
  public:
   BatchNormImplBase(std::int64_t num_features) : BatchNormImplBase(BatchNormOptions(num_features)) {}  // NOLINT
   explicit BatchNormImplBase(const BatchNormOptions& norm_options) : options(norm_options) {
@@ -60,9 +58,12 @@ class BatchNorm2dImpl : public BatchNormImplBase<2, BatchNorm2dImpl> {
 class BatchNorm3dImpl : public BatchNormImplBase<3, BatchNorm3dImpl> {
   using BatchNormImplBase::BatchNormImplBase;
 };
-TORCH_MODULE(BatchNorm1d);
-TORCH_MODULE(BatchNorm2d);
-TORCH_MODULE(BatchNorm3d);
+extern template class BatchNormImplBase<1, BatchNorm1dImpl>;
+extern template class BatchNormImplBase<2, BatchNorm2dImpl>;
+extern template class BatchNormImplBase<3, BatchNorm3dImpl>;
+HALFTONE_LAYER(BatchNorm1d);
+HALFTONE_LAYER(BatchNorm2d);
+HALFTONE_LAYER(BatchNorm3d);
 
 struct LayerNormOptions {
   LayerNormOptions(std::vector<std::int64_t> normalized_shape)  // NOLINT
@@ -88,7 +89,7 @@ class LayerNormImpl : public Cloneable<LayerNormImpl> {
   LayerNormOptions options;
   Tensor weight, bias;  // [normalized_shape], undefined without elementwise_affine
 };
-TORCH_MODULE(LayerNorm);
+HALFTONE_LAYER(LayerNorm);
 
 struct GroupNormOptions {
   GroupNormOptions(std::int64_t num_groups, std::int64_t num_channels)
@@ -115,7 +116,7 @@ class GroupNormImpl : public Cloneable<GroupNormImpl> {
   GroupNormOptions options;
   Tensor weight, bias;  // [num_channels], undefined without affine
 };
-TORCH_MODULE(GroupNorm);
+HALFTONE_LAYER(GroupNorm);
 
 namespace functional {
 

@@ -9,8 +9,7 @@ namespace functional {
 
 namespace {
 
-template <std::size_t D>
-Tensor max_pool(const Tensor& x, const MaxPoolOptions<D>& o) {
+template <std::size_t D> Tensor max_pool(const Tensor& x, const MaxPoolOptions<D>& o) {
   if constexpr (D == 1) {
     return halftone::max_pool1d(x, o.kernel_size(), o.stride(), o.padding(), o.dilation(), o.ceil_mode());
   } else if constexpr (D == 2) {
@@ -20,8 +19,7 @@ Tensor max_pool(const Tensor& x, const MaxPoolOptions<D>& o) {
   }
 }
 
-template <std::size_t D>
-Tensor avg_pool(const Tensor& x, const AvgPoolOptions<D>& o) {
+template <std::size_t D> Tensor avg_pool(const Tensor& x, const AvgPoolOptions<D>& o) {
   if constexpr (D == 1) {
     check<ValueError>(!o.divisor_override(), "avg_pool1d takes no divisor_override");
     return halftone::avg_pool1d(x, o.kernel_size(), o.stride(), o.padding(), o.ceil_mode(), o.count_include_pad());
@@ -56,15 +54,13 @@ Tensor adaptive_avg_pool2d(const Tensor& x, const AdaptiveAvgPool2dFuncOptions& 
 
 }  // namespace functional
 
-template <std::size_t D, class Derived>
-void MaxPoolNdImpl<D, Derived>::pretty_print(std::ostream& out) const {
+template <std::size_t D, class Derived> void MaxPoolNdImpl<D, Derived>::pretty_print(std::ostream& out) const {
   out << kPrintPrefix << "MaxPool" << D << "d(kernel_size=" << options.kernel_size() << ", stride=" << options.stride()
       << ", padding=" << options.padding() << ", dilation=" << options.dilation()
       << ", ceil_mode=" << detail::text(options.ceil_mode()) << ')';
 }
 
-template <std::size_t D, class Derived>
-Tensor MaxPoolNdImpl<D, Derived>::forward(const Tensor& x) {
+template <std::size_t D, class Derived> Tensor MaxPoolNdImpl<D, Derived>::forward(const Tensor& x) {
   return functional::max_pool(x, options);
 }
 
@@ -76,14 +72,12 @@ std::tuple<Tensor, Tensor> MaxPool2dImpl::forward_with_indices(const Tensor& x) 
   return functional::max_pool2d_with_indices(x, options);
 }
 
-template <std::size_t D, class Derived>
-void AvgPoolNdImpl<D, Derived>::pretty_print(std::ostream& out) const {
+template <std::size_t D, class Derived> void AvgPoolNdImpl<D, Derived>::pretty_print(std::ostream& out) const {
   out << kPrintPrefix << "AvgPool" << D << "d(kernel_size=" << options.kernel_size() << ", stride=" << options.stride()
       << ", padding=" << options.padding() << ')';
 }
 
-template <std::size_t D, class Derived>
-Tensor AvgPoolNdImpl<D, Derived>::forward(const Tensor& x) {
+template <std::size_t D, class Derived> Tensor AvgPoolNdImpl<D, Derived>::forward(const Tensor& x) {
   return functional::avg_pool(x, options);
 }
 
@@ -96,5 +90,13 @@ void AdaptiveAvgPool2dImpl::pretty_print(std::ostream& out) const {
 }
 
 Tensor AdaptiveAvgPool2dImpl::forward(const Tensor& x) { return functional::adaptive_avg_pool2d(x, options); }
+
+template class Cloneable<MaxPool1dImpl>;
+template class Cloneable<MaxPool2dImpl>;
+template class Cloneable<MaxPool3dImpl>;
+template class Cloneable<AvgPool1dImpl>;
+template class Cloneable<AvgPool2dImpl>;
+template class Cloneable<AvgPool3dImpl>;
+template class Cloneable<AdaptiveAvgPool2dImpl>;
 
 }  // namespace halftone::nn

@@ -6,13 +6,11 @@
 #include "core/arg.h"
 #include "core/expanding_array.h"
 #include "nn/cloneable.h"
-#include "nn/holder.h"
 
 namespace halftone::nn {
 
 /// The windows do not overlap unless a stride is given.
-template <std::size_t D>
-struct MaxPoolOptions {
+template <std::size_t D> struct MaxPoolOptions {
   MaxPoolOptions(ExpandingArray<D> kernel_size) : kernel_size_(kernel_size), stride_(kernel_size) {}  // NOLINT
   TORCH_ARG(ExpandingArray<D>, kernel_size);
   TORCH_ARG(ExpandingArray<D>, stride);
@@ -24,8 +22,7 @@ using MaxPool1dOptions = MaxPoolOptions<1>;
 using MaxPool2dOptions = MaxPoolOptions<2>;
 using MaxPool3dOptions = MaxPoolOptions<3>;
 
-template <std::size_t D>
-struct AvgPoolOptions {
+template <std::size_t D> struct AvgPoolOptions {
   AvgPoolOptions(ExpandingArray<D> kernel_size) : kernel_size_(kernel_size), stride_(kernel_size) {}  // NOLINT
   TORCH_ARG(ExpandingArray<D>, kernel_size);
   TORCH_ARG(ExpandingArray<D>, stride);
@@ -47,8 +44,7 @@ struct AdaptiveAvgPool2dOptions {
 };
 
 /// x [N, C, D sizes] or without N.
-template <std::size_t D, class Derived>
-class MaxPoolNdImpl : public Cloneable<Derived> {
+template <std::size_t D, class Derived> class MaxPoolNdImpl : public Cloneable<Derived> {
  public:
   MaxPoolNdImpl(ExpandingArray<D> kernel_size) : MaxPoolNdImpl(MaxPoolOptions<D>(kernel_size)) {}  // NOLINT
   explicit MaxPoolNdImpl(const MaxPoolOptions<D>& pool_options) : options(pool_options) {}
@@ -70,13 +66,15 @@ class MaxPool2dImpl : public MaxPoolNdImpl<2, MaxPool2dImpl> {
 class MaxPool3dImpl : public MaxPoolNdImpl<3, MaxPool3dImpl> {
   using MaxPoolNdImpl::MaxPoolNdImpl;
 };
-TORCH_MODULE(MaxPool1d);
-TORCH_MODULE(MaxPool2d);
-TORCH_MODULE(MaxPool3d);
+extern template class MaxPoolNdImpl<1, MaxPool1dImpl>;
+extern template class MaxPoolNdImpl<2, MaxPool2dImpl>;
+extern template class MaxPoolNdImpl<3, MaxPool3dImpl>;
+HALFTONE_LAYER(MaxPool1d);
+HALFTONE_LAYER(MaxPool2d);
+HALFTONE_LAYER(MaxPool3d);
 
 /// x [N, C, D sizes] or without N.
-template <std::size_t D, class Derived>
-class AvgPoolNdImpl : public Cloneable<Derived> {
+template <std::size_t D, class Derived> class AvgPoolNdImpl : public Cloneable<Derived> {
  public:
   AvgPoolNdImpl(ExpandingArray<D> kernel_size) : AvgPoolNdImpl(AvgPoolOptions<D>(kernel_size)) {}  // NOLINT
   explicit AvgPoolNdImpl(const AvgPoolOptions<D>& pool_options) : options(pool_options) {}
@@ -95,9 +93,12 @@ class AvgPool2dImpl : public AvgPoolNdImpl<2, AvgPool2dImpl> {
 class AvgPool3dImpl : public AvgPoolNdImpl<3, AvgPool3dImpl> {
   using AvgPoolNdImpl::AvgPoolNdImpl;
 };
-TORCH_MODULE(AvgPool1d);
-TORCH_MODULE(AvgPool2d);
-TORCH_MODULE(AvgPool3d);
+extern template class AvgPoolNdImpl<1, AvgPool1dImpl>;
+extern template class AvgPoolNdImpl<2, AvgPool2dImpl>;
+extern template class AvgPoolNdImpl<3, AvgPool3dImpl>;
+HALFTONE_LAYER(AvgPool1d);
+HALFTONE_LAYER(AvgPool2d);
+HALFTONE_LAYER(AvgPool3d);
 
 /// Means over as many windows as the output has elements: x [N, C, H, W] to [N, C, output sizes].
 class AdaptiveAvgPool2dImpl : public Cloneable<AdaptiveAvgPool2dImpl> {
@@ -111,7 +112,7 @@ class AdaptiveAvgPool2dImpl : public Cloneable<AdaptiveAvgPool2dImpl> {
 
   AdaptiveAvgPool2dOptions options;
 };
-TORCH_MODULE(AdaptiveAvgPool2d);
+HALFTONE_LAYER(AdaptiveAvgPool2d);
 
 namespace functional {
 

@@ -17,8 +17,7 @@ class SequentialImpl : public Cloneable<SequentialImpl> {
   using ForwardSignature = Tensor(Tensor);  // how a Sequential calls a Sequential in it
 
   SequentialImpl() = default;
-  template <NoneOf<SequentialImpl> First, class... Rest>
-  explicit SequentialImpl(First&& first, Rest&&... rest) {
+  template <NoneOf<SequentialImpl> First, class... Rest> explicit SequentialImpl(First&& first, Rest&&... rest) {
     push_back(std::forward<First>(first));
     (push_back(std::forward<Rest>(rest)), ...);
   }
@@ -34,8 +33,7 @@ class SequentialImpl : public Cloneable<SequentialImpl> {
   void pretty_print(std::ostream& out) const override;
 
   /// The first module may take any number of arguments. Ask for another type than Tensor as `forward<T>(...)`.
-  template <class Return = Tensor, class... Args>
-  Return forward(Args&&... args) {
+  template <class Return = Tensor, class... Args> Return forward(Args&&... args) {
     check(!is_empty(), "Cannot call forward() on an empty Sequential");
     AnyValue value = modules_.front().any_forward(std::forward<Args>(args)...);
     for (std::size_t i = 1; i < size(); ++i) value = modules_[i].any_forward(std::move(value));
@@ -45,12 +43,8 @@ class SequentialImpl : public Cloneable<SequentialImpl> {
     return std::move(*result);
   }
 
-  template <class M>
-  void push_back(M&& module) {
-    push_back(std::to_string(size()), std::forward<M>(module));
-  }
-  template <class M>
-  void push_back(std::string name, M&& module) {
+  template <class M> void push_back(M&& module) { push_back(std::to_string(size()), std::forward<M>(module)); }
+  template <class M> void push_back(std::string name, M&& module) {
     push_back(std::move(name), AnyModule(std::forward<M>(module)));
   }
   void push_back(std::string name, AnyModule module) {
@@ -58,8 +52,7 @@ class SequentialImpl : public Cloneable<SequentialImpl> {
     modules_.push_back(std::move(module));
   }
   /// Appends everything of another container.
-  template <class Container>
-  void extend(const Container& container) {
+  template <class Container> void extend(const Container& container) {
     for (const auto& module : container) push_back(module);
   }
 
@@ -71,15 +64,9 @@ class SequentialImpl : public Cloneable<SequentialImpl> {
   bool is_empty() const noexcept { return modules_.empty(); }
 
   /// The module at a position as an M.
-  template <class M>
-  M& at(std::size_t index) const {
-    return any(index).get<M>();
-  }
+  template <class M> M& at(std::size_t index) const { return any(index).get<M>(); }
   std::shared_ptr<Module> ptr(std::size_t index) const { return any(index).ptr(); }
-  template <class M>
-  std::shared_ptr<M> ptr(std::size_t index) const {
-    return any(index).ptr<M>();
-  }
+  template <class M> std::shared_ptr<M> ptr(std::size_t index) const { return any(index).ptr<M>(); }
   std::shared_ptr<Module> operator[](std::size_t index) const { return ptr(index); }
 
  private:
@@ -90,6 +77,8 @@ class SequentialImpl : public Cloneable<SequentialImpl> {
 
   std::vector<AnyModule> modules_;
 };
+
+extern template class Cloneable<SequentialImpl>;
 
 class Sequential : public ModuleHolder<SequentialImpl> {
  public:

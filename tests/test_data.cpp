@@ -59,8 +59,7 @@ struct Stackable : datasets::Dataset<Stackable> {
   int& stacked;
 };
 
-template <class SamplerType>
-Indices rest_of(SamplerType& sampler, std::size_t batch_size) {
+template <class SamplerType> Indices rest_of(SamplerType& sampler, std::size_t batch_size) {
   Indices all;
   while (const auto batch = sampler.next(batch_size)) all.insert(all.end(), batch->begin(), batch->end());
   return all;
@@ -77,8 +76,7 @@ Indices count_to(std::size_t n) {
   return all;
 }
 
-template <class SamplerType>
-void save_and_load(const SamplerType& from, SamplerType& to) {
+template <class SamplerType> void save_and_load(const SamplerType& from, SamplerType& to) {
   std::stringstream stream;
   save(from, stream);
   load(to, stream);

@@ -63,8 +63,7 @@ struct Counter : datasets::StatefulDataset<Counter, int> {
   std::shared_ptr<std::mutex> mutex = std::make_shared<std::mutex>();
 };
 
-template <class Loader>
-std::vector<Indices> batches_of(Loader& loader) {
+template <class Loader> std::vector<Indices> batches_of(Loader& loader) {
   std::vector<Indices> all;
   for (const Indices& batch : loader) all.push_back(batch);
   return all;
@@ -127,7 +126,7 @@ TEST_CASE("a dataset without a size needs a sampler", "[data]") {
 
 TEST_CASE("without Stack a batch is a vector of examples", "[data]") {
   auto loader = make_data_loader<samplers::SequentialSampler>(datasets::TensorDataset(eye(5)), 2);
-  const std::vector<TensorExample>& batch = *loader->begin();
+  const std::vector<TensorExample> batch = *loader->begin();
   REQUIRE(batch.size() == 2);
   CHECK(equal(batch[1].data, eye(5)[1]));
 }

@@ -103,8 +103,7 @@ Ints some_indices(std::int64_t count, std::int64_t size) {
 }
 
 /// Calls f(position of the index, offset in a contiguous x) in the order of the index.
-template <class F>
-void walk(const GatherCase& c, const Ints& index, F f) {
+template <class F> void walk(const GatherCase& c, const Ints& index, F f) {
   const Dims strides = contiguous_strides(c.x);
   for (std::size_t i = 0; i < index.size(); ++i) {
     std::int64_t rest = static_cast<std::int64_t>(i), offset = 0;

@@ -87,10 +87,7 @@ void check_close(const Values& got, const Values& wanted, double tolerance) {
 
 constexpr Dtype kFloats[] = {kFloat16, kBFloat16, kFloat32, kFloat64};
 
-template <std::size_t N>
-Values values_of(const double (&x)[N]) {
-  return {x, x + N};
-}
+template <std::size_t N> Values values_of(const double (&x)[N]) { return {x, x + N}; }
 
 SgdStep step_of(const SgdCase& c) {
   SgdStep f;

@@ -108,6 +108,7 @@ Term take_diagonals(Term t) {
   for (std::size_t i = 0; i < t.letters.size(); ++i) {
     std::size_t j = t.letters.find(t.letters[i], i + 1);
     for (; j != std::string::npos; j = t.letters.find(t.letters[i], i + 1)) {
+      if (!is_dense(t.tensor.sizes(), t.tensor.strides())) t.tensor = t.tensor.contiguous();
       Dims sizes = dims(t.tensor.sizes()), strides = dims(t.tensor.strides());
       check<ValueError>(sizes[i] == sizes[j], "einsum: '", t.letters[i], "' has sizes ", sizes[i], " and ", sizes[j]);
       strides[i] += strides[j];

@@ -189,7 +189,7 @@ Tensor triangle(const Tensor& x, std::int64_t diagonal, bool lower, std::string_
   check<ValueError>(x.dim() >= 2, name, ": expected x of at least 2 dimensions, got ", describe(x));
   const TensorOptions options = TensorOptions(kInt64).device(x.device());
   const Tensor offset = arange(x.size(-1), options) - arange(x.size(-2), options).unsqueeze(1);
-  return where(lower ? offset <= diagonal : offset >= diagonal, x, Scalar(0));
+  return where(lower ? offset <= diagonal : offset >= diagonal, x, zeros({}, x.options()));
 }
 
 }  // namespace

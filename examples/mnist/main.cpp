@@ -45,7 +45,6 @@ void compare(const Options& options, const MNIST& train_set, const MNIST& test_s
 void run(Options options) {
   const Stopwatch watch;
   choose_device_and_precision(options);
-  if (options.smoke) options.epochs = 1;
   if (options.threads > 0) set_num_threads(options.threads);
   if (!options.save.empty()) check_can_save(options.save);
   fmt::print("{} on {} in {}, {} epochs, batches of {}\n", options.model, options.device->str(),

@@ -33,9 +33,7 @@ void add_training_options(CLI::App& app, Options& options, Texts& texts) {
   app.add_option("--model", options.model, "mlp or cnn")->check(CLI::IsMember({"mlp", "cnn"}))->capture_default_str();
   app.add_option("--precision", texts.precision, "fp32, bf16 or fp16")->check(CLI::IsMember(kPrecisions));
   app.add_option("--device", texts.device, "cpu, cuda or cuda:1");
-  app.add_option("--epochs", options.epochs, "passes over the training images")
-      ->check(CLI::Range(1, 10000))
-      ->capture_default_str();
+  app.add_option("--epochs", options.epochs, "passes over the training images [5]")->check(CLI::Range(1, 10000));
   app.add_option("--batch-size", options.batch_size, "images a step")
       ->check(CLI::Range(1, 60000))
       ->capture_default_str();
@@ -50,6 +48,8 @@ void add_other_options(CLI::App& app, Options& options, Texts& texts) {
   app.add_option("--data", options.data, "folder of the four MNIST files, gzipped or not")->capture_default_str();
   app.add_option("--save", options.save, "write a checkpoint to this file after every epoch");
   app.add_option("--resume", options.resume, "go on from this checkpoint");
+  app.add_option("--stop-after", options.stop_after, "stop after this epoch as if interrupted; --resume goes on")
+      ->check(CLI::Range(1, 10000));
   app.add_flag("--compare", options.compare, "train in fp32 first, then in the precision chosen, and print both");
   app.add_flag("--trace", options.trace, "print what every op of the first step came with, ran in, and why");
   app.add_flag("--no-scaler", texts.no_scaler, "train in fp16 without gradient scaling");
@@ -96,6 +96,8 @@ std::optional<Options> parse_options(int argc, char** argv) {
   if (!texts.precision.empty()) options.precision = kPrecisions.at(texts.precision);
   if (!texts.device.empty()) options.device = parse_device(texts.device);
   options.use_scaler = !texts.no_scaler;
+  if (options.epochs == 0) options.epochs = options.smoke ? 1 : 5;
+  if (options.stop_after == 0) options.stop_after = options.epochs;
   check_values(options);
   return options;
 }

@@ -15,7 +15,8 @@ struct Options {
   std::string model = "cnn";
   std::optional<Dtype> precision;  // of autocast; float32 is training without it. Nothing: the best there is
   std::optional<Device> device;    // nothing: the best there is
-  std::int64_t epochs = 5;
+  std::int64_t epochs = 0;         // 0: the usual number
+  std::int64_t stop_after = 0;     // end after this epoch of the schedule; 0: with the last
   std::int64_t batch_size = 128;
   double learning_rate = 0.004;
   int threads = 0;  // 0: as many as there are processors
@@ -28,6 +29,8 @@ struct Options {
   bool use_scaler = true;
   double loss_factor = 1;
   bool smoke = false;
+
+  bool mixed() const { return *precision != kFloat32; }
 };
 
 /// A command line that cannot be run; what() is one line for the user.

@@ -1,6 +1,8 @@
 // The heart is train_epoch(): an ordinary training loop with three more lines for mixed precision.
 #include "examples/mnist/train.h"
 
+#include <iostream>
+
 #include "examples/mnist/checkpoint.h"
 #include "examples/mnist/progress.h"
 
@@ -39,16 +41,19 @@ void divide_gradients(optim::Optimizer& optimizer, double factor) {
 
 template <class Loader>
 void train_epoch(const Options& options, Training& training, Loader& loader, Progress& progress) {
-  auto& [name, device, net, optimizer, scheduler, scaler, epochs_done] = training;
-  const bool mixed = *options.precision != kFloat32;
+  const Device device = training.device;
+  optim::Optimizer& optimizer = training.optimizer;
+  amp::GradScaler& scaler = training.scaler;
+  std::optional<amp::trace> trace;  // of the first step
+  if (options.trace && training.epochs_done == 0) trace.emplace(std::cout);
 
-  net->train();
+  training.net->train();
   for (const auto& batch : loader) {
     const Tensor images = batch.data.to(device), labels = batch.target.to(device);
     Tensor loss;
     {
-      const amp::autocast region(device.type(), mixed ? options.precision : std::nullopt, mixed);
-      loss = cross_entropy_loss(net->forward(images), labels);
+      const amp::autocast region(device.type(), options.precision, options.mixed());
+      loss = cross_entropy_loss(training.net->forward(images), labels);
     }
     optimizer.zero_grad();
     scaler.scale(loss * options.loss_factor).backward();
@@ -58,19 +63,18 @@ void train_epoch(const Options& options, Training& training, Loader& loader, Pro
     }
     scaler.step(optimizer);
     scaler.update();
-    scheduler.step();  // counts batches, whether skipped or not: so that nothing here waits for the device
+    training.scheduler.step();  // counts batches, skipped ones too: nothing here waits for the device
+    trace.reset();
     progress.step(images.size(0), loss, scaler);
   }
 }
 
-template <class Loader>
-double test(const Options& options, Net& net, Loader& loader) {
+template <class Loader> double test(const Options& options, Net& net, Loader& loader) {
   const NoGradGuard no_grad;
-  const bool mixed = *options.precision != kFloat32;
   std::int64_t right = 0, count = 0;
   net.eval();
   for (const auto& batch : loader) {
-    const amp::autocast region(options.device->type(), mixed ? options.precision : std::nullopt, mixed);
+    const amp::autocast region(options.device->type(), options.precision, options.mixed());
     const Tensor guess = net.forward(batch.data.to(*options.device)).argmax(1);
     right += guess.eq(batch.target.to(*options.device)).sum().template item<std::int64_t>();
     count += guess.numel();
@@ -81,13 +85,15 @@ double test(const Options& options, Net& net, Loader& loader) {
 amp::GradScaler make_scaler(const Options& options) {
   amp::GradScalerOptions scaling;
   scaling.enabled = *options.precision == kFloat16 && options.use_scaler;  // bf16 has the range of float32
-  return amp::GradScaler(*options.device, scaling);
+  return amp::GradScaler(options.device->type(), scaling);
 }
+
+std::int64_t last_epoch(const Options& options) { return std::min(options.stop_after, options.epochs); }
 
 template <class Loader>
 double train_epochs(const Options& options, Training& training, Loader& loader, std::int64_t images) {
   double seconds = 0;
-  while (training.epochs_done < options.epochs) {
+  while (training.epochs_done < last_epoch(options)) {
     const Stopwatch watch;
     Progress progress(training.epochs_done + 1, options.epochs, images);
     train_epoch(options, training, loader, progress);
@@ -120,7 +126,7 @@ Result train(const Options& options, const MNIST& train_set, const MNIST& test_s
 
   Training training{options.model, device, net, optimizer, scheduler, scaler};
   if (!options.resume.empty()) load_checkpoint(training, options.resume);
-  const std::int64_t left = std::max<std::int64_t>(options.epochs - training.epochs_done, 0);
+  const std::int64_t left = std::max<std::int64_t>(last_epoch(options) - training.epochs_done, 0);
 
   Result result;
   const double seconds = train_epochs(options, training, *loader, images);

@@ -4,7 +4,6 @@
 #include "kernels/indexing.h"
 
 #include <atomic>
-#include <cstring>
 #include <vector>
 
 #include "core/parallel.h"
@@ -16,8 +15,7 @@ namespace {
 constexpr std::int64_t kGrain = 1 << 14;
 
 /// Calls f(Type<U>) with an unsigned type of the dtype's size: to move values is to move their bits.
-template <class F>
-void visit_bits(Dtype d, F f) {
+template <class F> void visit_bits(Dtype d, F f) {
   switch (element_size(d)) {
     case 1: return f(Type<std::uint8_t>{});
     case 2: return f(Type<std::uint16_t>{});
@@ -82,8 +80,7 @@ Dims without(IntArrayRef strides, std::int64_t dim) {
 std::int64_t size_along(const Tensor& x, std::int64_t dim) { return x.dim() == 0 ? 1 : x.sizes()[axis_of(dim)]; }
 std::int64_t stride_along(const Tensor& x, std::int64_t dim) { return x.dim() == 0 ? 1 : x.strides()[axis_of(dim)]; }
 
-template <class U>
-void copy_run(const U* from, std::int64_t from_step, U* to, std::int64_t to_step, std::int64_t n) {
+template <class U> void copy_run(const U* from, std::int64_t from_step, U* to, std::int64_t to_step, std::int64_t n) {
   if (from_step == 1 && to_step == 1) {
     std::copy_n(from, n, to);
   } else {
@@ -118,15 +115,11 @@ void CpuBackend::gather(const Tensor& x, std::int64_t dim, const Tensor& index, 
 namespace {
 
 struct Set {
-  template <class T>
-  void operator()(T& y, T value) const {
-    y = value;
-  }
+  template <class T> void operator()(T& y, T value) const { y = value; }
 };
 
 struct Add {
-  template <class T>
-  void operator()(T& y, T value) const {
+  template <class T> void operator()(T& y, T value) const {
     if constexpr (std::is_same_v<T, bool>) {
       y = y || value;
     } else if constexpr (std::is_integral_v<T>) {  // wraps around
@@ -151,8 +144,7 @@ void write_run(W write, const V* from, std::int64_t from_step, Y* to, std::int64
 
 /// Calls f(write, Type<Y>, Type<V>) for a target and values to write: bits to set, or numbers to add. A float32 target
 /// may take 16-bit values.
-template <class F>
-void visit_write(Write mode, Dtype target, Dtype values, F f) {
+template <class F> void visit_write(Write mode, Dtype target, Dtype values, F f) {
   if (mode == Write::set) {
     visit_bits(target, [&]<class U>(Type<U>) { f(Set{}, Type<U>{}, Type<U>{}); });
   } else if (target != values) {
@@ -163,8 +155,7 @@ void visit_write(Write mode, Dtype target, Dtype values, F f) {
 }
 
 /// Calls f(y), or for additions in 16 bits f with a float32 copy that is rounded into y: sums are rounded once.
-template <class F>
-void add_wide(CpuBackend& backend, Write mode, Tensor& y, F f) {
+template <class F> void add_wide(CpuBackend& backend, Write mode, Tensor& y, F f) {
   if (mode == Write::set || !is_low_precision(y.dtype())) return f(y);
   Tensor wide = empty_strided(y.sizes(), y.strides(), y.options().dtype(kFloat32));  // places stay where they are
   backend.copy(y, wide);
@@ -363,8 +354,7 @@ class Coordinates {
 };
 
 /// f(block, first, last) for blocks of positions that do not depend on the number of threads.
-template <class F>
-void for_each_position_block(std::int64_t n, F f) {
+template <class F> void for_each_position_block(std::int64_t n, F f) {
   const std::int64_t blocks = (n + kNonzeroBlock - 1) / kNonzeroBlock;
   parallel_for(0, blocks, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t b = first; b < last; ++b)

@@ -20,8 +20,7 @@ using cpu::Staged;
 constexpr ListLimits kShares{.piece_elements = 1 << 15, .batch_elements = 1 << 15};
 
 /// Calls f(batch, piece) for every piece, batches on several threads at once.
-template <class F>
-void for_each_piece(TensorList tensors, F f) {
+template <class F> void for_each_piece(TensorList tensors, F f) {
   std::vector<std::int64_t> sizes(tensors.size());
   for (std::size_t i = 0; i < sizes.size(); ++i) sizes[i] = tensors[i].numel();
   const ListPlan plan = plan_list(sizes, kShares);
@@ -36,8 +35,7 @@ void for_each_piece(TensorList tensors, F f) {
 }
 
 /// Calls f(first, count) for blocks that cover the piece.
-template <class F>
-void for_each_block(const ListPiece& piece, F f) {
+template <class F> void for_each_block(const ListPiece& piece, F f) {
   for (std::int64_t done = 0; done < piece.count; done += kStagedBlock)
     f(piece.first + done, std::min<std::int64_t>(kStagedBlock, piece.count - done));
 }
@@ -62,8 +60,7 @@ const Tensor* at(TensorList list, const ListPiece& piece) {
 }
 
 /// Calls f(Type<C>) with the arithmetic type for a tensor: double for float64, else float.
-template <class F>
-void visit_compute(const Tensor& t, F f) {
+template <class F> void visit_compute(const Tensor& t, F f) {
   if (t.dtype() == kFloat64) {
     f(Type<double>{});
   } else {
@@ -80,15 +77,13 @@ float inverse(const Tensor& grad_scale) {
   return grad_scale.defined() ? static_cast<float>(1.0 / double{read_float(grad_scale)}) : 1.0f;
 }
 
-template <class C>
-void multiply(C* x, C factor, std::int64_t n) {
+template <class C> void multiply(C* x, C factor, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
 /// A gradient's block, divided by the scale and written back when that changes it. The formula goes on with the values
 /// before they are rounded to the gradient's dtype.
-template <class C>
-C* open_gradient(Staged<C>& grad, std::int64_t first, std::int64_t count, float factor) {
+template <class C> C* open_gradient(Staged<C>& grad, std::int64_t first, std::int64_t count, float factor) {
   C* g = grad.open(first, count);
   if (factor == 1) return g;
   multiply(g, static_cast<C>(factor), count);
@@ -183,8 +178,7 @@ void CpuBackend::next_scale(const ScaleRule& rule, const Tensor& scale, const Te
 
 namespace {
 
-template <class C>
-bool all_finite(const C* x, std::int64_t n) {
+template <class C> bool all_finite(const C* x, std::int64_t n) {
   int bad = 0;
   for (std::int64_t i = 0; i < n; ++i) bad |= std::abs(x[i]) <= std::numeric_limits<C>::max() ? 0 : 1;
   return bad == 0;
@@ -233,8 +227,7 @@ std::vector<Tensor> distinct_places(TensorList tensors, std::vector<Tensor>& odd
 }
 
 /// Applies f to a dense copy of the distinct places of x, one by one found.
-template <class F>
-void update_odd(const Tensor& x, F f) {
+template <class F> void update_odd(const Tensor& x, F f) {
   std::vector<std::int64_t> offsets;
   const Places<1> layout = places(x.sizes(), x.strides());
   for_each_run(layout, 0, x.numel(), [&](const std::int64_t(&start)[1], std::int64_t n) {
@@ -253,8 +246,7 @@ void update_odd(const Tensor& x, F f) {
 
 /// Calls f(values, n) on blocks of float or double that hold each place of the tensors once; writes them back where it
 /// returns true.
-template <class F>
-void update_each(TensorList tensors, F f) {
+template <class F> void update_each(TensorList tensors, F f) {
   std::vector<Tensor> replaced, odd;
   if (!std::all_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return is_dense(t); })) {
     replaced = distinct_places(tensors, odd);
@@ -301,8 +293,7 @@ namespace {
 constexpr std::int64_t kLanes = 16;
 
 /// Folds f over the values; `join` combines two results of it.
-template <class C, class Step, class Join>
-double fold(const C* x, std::int64_t n, double start, Step step, Join join) {
+template <class C, class Step, class Join> double fold(const C* x, std::int64_t n, double start, Step step, Join join) {
   double lane[kLanes];
   std::fill_n(lane, kLanes, start);
   std::int64_t i = 0;
@@ -328,8 +319,7 @@ class Norm {
 
   double join(double a, double b) const { return is_max() ? larger(a, b) : (is_min() ? smaller(a, b) : a + b); }
 
-  template <class C>
-  double operator()(const C* x, std::int64_t n) const {
+  template <class C> double operator()(const C* x, std::int64_t n) const {
     const auto add = [](double a, double b) { return a + b; };
     if (p_ == 2)
       return fold(

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <type_traits>
 #include <unordered_map>
 
@@ -56,12 +57,10 @@ inline dnnl::memory::data_type data_type(Dtype d) {
 }
 
 /// A description of a call as numbers.
-template <std::size_t N>
-using Key = std::array<std::int64_t, N>;
+template <std::size_t N> using Key = std::array<std::int64_t, N>;
 
 struct KeyHash {
-  template <std::size_t N>
-  std::size_t operator()(const Key<N>& key) const {
+  template <std::size_t N> std::size_t operator()(const Key<N>& key) const {
     std::uint64_t h = 0x9E3779B97F4A7C15u;
     for (const std::int64_t word : key) {
       h = (h ^ static_cast<std::uint64_t>(word)) * 0xFF51AFD7ED558CCDu;
@@ -71,17 +70,21 @@ struct KeyHash {
   }
 };
 
+/// Held while primitives are made. The library keeps made ones for all threads and guards them itself, but the thread
+/// sanitizer cannot see into it; making is rare, so one at a time costs nothing.
+inline std::mutex making;
+
 /// What was made for a description. A program with more shapes than it holds starts over: making anew is slow, never
 /// wrong.
-template <class K, class V>
-class Cache {
+template <class K, class V> class Cache {
  public:
-  template <class Make>
-  V& get(const K& key, Make make) {
+  template <class Make> V& get(const K& key, Make make) {
     if (last_ != nullptr && key == last_->first) return *last_->second;
     auto found = entries_.find(key);
     if (found == entries_.end()) {
+      last_ = nullptr;
       if (entries_.size() >= kCapacity) entries_.clear();
+      const std::lock_guard lock(making);
       found = entries_.emplace(key, make()).first;
     }
     last_ = &*found;

@@ -66,6 +66,14 @@ struct Pool {
     for (std::int64_t k = 0; k < width.kernel; ++k) outputs.push_back(width.outputs(k));
   }
 
+  /// The pool of `lanes` planes that lie like the channels of one.
+  Pool of_lanes(std::int64_t lanes) const {
+    Pool p = *this;
+    p.planes = 1;
+    p.inner = lanes;
+    return p;
+  }
+
   std::int64_t in_row() const { return width.in * inner; }
   std::int64_t out_row() const { return width.out * inner; }
   std::int64_t in_rows() const { return depth.in * height.in; }
@@ -87,22 +95,25 @@ struct Row {
   std::int64_t plane, d, h;
 };
 
+/// Calls f(row, number) for the output rows [first, last).
+template <class F> void walk_rows(const Pool& p, std::int64_t first, std::int64_t last, F f) {
+  for (std::int64_t i = first; i < last; ++i) {
+    const std::int64_t in_plane = i % p.out_rows();
+    f(Row{i / p.out_rows(), in_plane / p.height.out, in_plane % p.height.out}, i);
+  }
+}
+
 /// Calls f(row, number) for every output row, on several threads; `make` gives each thread its own f.
-template <class Make>
-void for_each_output_row(const Pool& p, Make make) {
+template <class Make> void for_each_output_row(const Pool& p, Make make) {
   const std::int64_t grain = grain_for(p.out_row() * p.kernel_size());
   parallel_for(0, p.planes * p.out_rows(), grain, [&](std::int64_t first, std::int64_t last) {
-    auto f = make();
-    for (std::int64_t i = first; i < last; ++i) {
-      const std::int64_t in_plane = i % p.out_rows();
-      f(Row{i / p.out_rows(), in_plane / p.height.out, in_plane % p.height.out}, i);
-    }
+    auto row = make();
+    walk_rows(p, first, last, [&](const Row& at, std::int64_t number) { row(at, number); });
   });
 }
 
 /// Calls f(input row of the plane, kernel's row) for the rows that the windows of an output row reach.
-template <class F>
-void for_each_input_row(const Pool& p, const Row& row, F f) {
+template <class F> void for_each_input_row(const Pool& p, const Row& row, F f) {
   const Span depths = p.depth.cells(row.d), heights = p.height.cells(row.h);
   for (std::int64_t kd = depths.first; kd < depths.last; ++kd) {
     const std::int64_t id = p.depth.start(row.d) + kd * p.depth.dilation;
@@ -111,13 +122,11 @@ void for_each_input_row(const Pool& p, const Row& row, F f) {
   }
 }
 
-template <std::int64_t N>
-using Step = std::integral_constant<std::int64_t, N>;
+template <std::int64_t N> using Step = std::integral_constant<std::int64_t, N>;
 
 /// Calls f(out, in, count, step) so that the values out + i of an output row meet in + i * step of an input row under
 /// column k of the kernel. A step known to the compiler makes a fast loop.
-template <class F>
-void meet(const Pool& p, std::int64_t k, F f) {
+template <class F> void meet(const Pool& p, std::int64_t k, F f) {
   const Span o = p.outputs[static_cast<std::size_t>(k)];
   const std::int64_t stride = p.width.stride, count = o.size();
   const std::int64_t in = p.width.start(o.first) + k * p.width.dilation;
@@ -133,8 +142,7 @@ void meet(const Pool& p, std::int64_t k, F f) {
 }
 
 /// Rows of a tensor as values of Compute<T>: its own memory, or a widened copy of the row last asked for.
-template <class T>
-class RowReader {
+template <class T> class RowReader {
  public:
   using C = Compute<T>;
   RowReader(const T* data, std::int64_t width) : data_(data), width_(width) {
@@ -156,20 +164,21 @@ class RowReader {
 };
 
 /// Memory in Compute<T> that ends up as values of T: the place itself, or a buffer that store() rounds into it.
-template <class T>
-class Accumulator {
+template <class T> class Accumulator {
  public:
   using C = Compute<T>;
   explicit Accumulator(std::int64_t size) : size_(size) {
     if constexpr (is_half_type<T>) wide_.resize(static_cast<std::size_t>(size));
   }
-  C* start(T* to, C value) {
-    C* at;
+  C* start(T* to) {
     if constexpr (is_half_type<T>) {
-      at = wide_.data();
+      return wide_.data();
     } else {
-      at = to;
+      return to;
     }
+  }
+  C* start(T* to, C value) {
+    C* const at = start(to);
     std::fill_n(at, size_, value);
     return at;
   }
@@ -182,9 +191,65 @@ class Accumulator {
   std::vector<C> wide_;
 };
 
+constexpr std::int64_t kLanes = 16;
+
+/// Whether to take planes by sixteen: they are there, and transposed they fit the second cache.
+bool fits_lanes(const Pool& p) {
+  constexpr std::int64_t kMostCells = 1 << 13;
+  return p.inner == 1 && p.planes >= kLanes / 2 && std::max(p.in_plane(), p.out_plane()) <= kMostCells;
+}
+
+/// Calls f(lane, cell) for all, in tiles that keep both sides of a transposition in the first cache.
+template <class F> void transpose(std::int64_t lanes, std::int64_t cells, F f) {
+  constexpr std::int64_t kTile = 64;
+  for (std::int64_t first = 0; first < cells; first += kTile) {
+    const std::int64_t last = std::min(first + kTile, cells);
+    for (std::int64_t lane = 0; lane < lanes; ++lane) {
+      for (std::int64_t cell = first; cell < last; ++cell) f(lane, cell);
+    }
+  }
+}
+
+/// to[cell * lanes + lane] = from[lane * cells + cell].
+template <class T> void interleave(const T* from, std::int64_t lanes, std::int64_t cells, Compute<T>* to) {
+  RowReader<T> read(from, lanes * cells);
+  const Compute<T>* planes = read(0);
+  transpose(lanes, cells,
+            [&](std::int64_t lane, std::int64_t cell) { to[cell * lanes + lane] = planes[lane * cells + cell]; });
+}
+
+/// The inverse.
+template <class T> void deinterleave(const Compute<T>* from, std::int64_t lanes, std::int64_t cells, T* to) {
+  Accumulator<T> rounded(lanes * cells);
+  Compute<T>* planes = rounded.start(to);
+  transpose(lanes, cells,
+            [&](std::int64_t lane, std::int64_t cell) { planes[lane * cells + cell] = from[cell * lanes + lane]; });
+  rounded.store(to);
+}
+
+/// Values of planes: inputs of a pool or outputs.
+template <class T> struct Planes {
+  T* data;
+  std::int64_t cells;
+};
+
+/// Calls f(pool, from, to, first plane) for blocks of up to sixteen planes that lie like channels, on several threads.
+template <class T, class F> void for_each_lanes(const Pool& p, Planes<const T> from, Planes<T> to, F f) {
+  using C = Compute<T>;
+  const std::int64_t grain = grain_for(kLanes * (from.cells + to.cells));
+  parallel_for(0, divide_up(p.planes, kLanes), grain, [&](std::int64_t first, std::int64_t last) {
+    std::vector<C> in(static_cast<std::size_t>(kLanes * from.cells)), out(static_cast<std::size_t>(kLanes * to.cells));
+    for (std::int64_t plane = first * kLanes; plane < std::min(last * kLanes, p.planes); plane += kLanes) {
+      const std::int64_t lanes = std::min(kLanes, p.planes - plane);
+      interleave(from.data + plane * from.cells, lanes, from.cells, in.data());
+      f(p.of_lanes(lanes), in.data(), out.data(), plane);
+      deinterleave(out.data(), lanes, to.cells, to.data + plane * to.cells);
+    }
+  });
+}
+
 /// Calls f(Type<T>) with the type of a dtype that can be compared: every one but bool.
-template <class F>
-void visit_ordered(Dtype d, F f) {
+template <class F> void visit_ordered(Dtype d, F f) {
   if (is_floating_point(d)) {
     visit_floating(d, f);
   } else {
@@ -211,8 +276,7 @@ Tensor in_order(CpuBackend& backend, MemoryFormat order, const Tensor& x) {
 }
 
 /// Calls f(y), or f with memory in the wanted order that is copied to y.
-template <class F>
-void write_in_order(CpuBackend& backend, MemoryFormat order, Tensor& y, F f) {
+template <class F> void write_in_order(CpuBackend& backend, MemoryFormat order, Tensor& y, F f) {
   if (y.is_contiguous(order)) return f(y);
   Tensor copy = make_in(order, y);
   f(copy);
@@ -227,13 +291,11 @@ bool is_last(MemoryFormat order) { return order == MemoryFormat::ChannelsLast; }
 /// maximum is then a comparison and two selections.
 constexpr std::int32_t kNowhere = std::numeric_limits<std::int32_t>::min();
 
-template <class C>
-constexpr C lowest() {
+template <class C> constexpr C lowest() {
   return std::is_floating_point_v<C> ? -std::numeric_limits<C>::infinity() : std::numeric_limits<C>::lowest();
 }
 
-template <class T>
-class MaxRow {
+template <class T> class MaxRow {
  public:
   using C = Compute<T>;
   MaxRow(const Pool& p, const T* x, T* y, std::int64_t* indices)
@@ -306,17 +368,29 @@ class MaxRow {
   std::int64_t* indices_;
 };
 
+template <class T> void max_rows(const Pool& p, const T* x, T* y, std::int64_t* indices) {
+  if (!fits_lanes(p)) {
+    for_each_output_row(p, [&] { return MaxRow<T>(p, x, y, indices); });
+    return;
+  }
+  using C = Compute<T>;
+  for_each_lanes<T>(p, {x, p.in_plane()}, {y, p.out_plane()},
+                    [&](const Pool& lanes, const C* in, C* out, std::int64_t plane) {
+                      std::vector<std::int64_t> at(static_cast<std::size_t>(lanes.out_plane()));
+                      walk_rows(lanes, 0, lanes.out_rows(), MaxRow<C>(lanes, in, out, at.data()));
+                      deinterleave(at.data(), lanes.inner, p.out_plane(), indices + plane * p.out_plane());
+                    });
+}
+
 /// Calls f(plane) on several threads.
-template <class F>
-void for_each_plane(const Pool& p, F f) {
+template <class F> void for_each_plane(const Pool& p, F f) {
   parallel_for(0, p.planes, grain_for(p.in_plane()), [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) f(i);
   });
 }
 
 /// Calls f(value, place in the input plane) for every output value of a plane that came from somewhere.
-template <class F>
-void for_each_maximum(const Pool& p, const std::int64_t* indices, F f) {
+template <class F> void for_each_maximum(const Pool& p, const std::int64_t* indices, F f) {
   const std::int64_t cells = p.out_rows() * p.width.out;
   for (std::int64_t o = 0, i = 0; o < cells; ++o) {
     for (std::int64_t c = 0; c < p.inner; ++c, ++i) {
@@ -336,9 +410,7 @@ void CpuBackend::max_pool(const PoolShape& s, const Tensor& x, Tensor& y, Tensor
   write_in_order(*this, order, y, [&](Tensor& values) {
     write_in_order(*this, order, indices, [&](Tensor& positions) {
       visit_ordered(x.dtype(), [&]<class T>(Type<T>) {
-        for_each_output_row(pool, [&] {
-          return MaxRow<T>(pool, from.data_ptr<T>(), values.data_ptr<T>(), positions.data_ptr<std::int64_t>());
-        });
+        max_rows<T>(pool, from.data_ptr<T>(), values.data_ptr<T>(), positions.data_ptr<std::int64_t>());
       });
     });
   });
@@ -385,21 +457,40 @@ void CpuBackend::max_pool_take(const PoolShape& s, const Tensor& x, const Tensor
 
 namespace {
 
-/// What the sums are divided by: separate for each axis, unless the caller gave one number for all.
+/// Every output row from the input planes; make(pool, x, y) gives what computes one.
+template <class T, class Make> void run_rows(const Pool& p, const T* x, T* y, Make make) {
+  using C = Compute<T>;
+  if (!fits_lanes(p)) {
+    for_each_output_row(p, [&] { return make(p, x, y); });
+    return;
+  }
+  for_each_lanes<T>(p, {x, p.in_plane()}, {y, p.out_plane()},
+                    [&](const Pool& lanes, const C* in, C* out, std::int64_t) {
+                      walk_rows(lanes, 0, lanes.out_rows(), make(lanes, in, out));
+                    });
+}
+
+/// The gradients of all planes; f(pool, g, dx, plane) computes one.
+template <class T, class F> void run_planes(const Pool& p, const T* g, T* dx, F f) {
+  using C = Compute<T>;
+  if (!fits_lanes(p)) {
+    for_each_plane(p, [&](std::int64_t plane) { f(p, g, dx, plane); });
+    return;
+  }
+  for_each_lanes<T>(p, {g, p.out_plane()}, {dx, p.in_plane()},
+                    [&](const Pool& lanes, const C* in, C* out, std::int64_t) { f(lanes, in, out, std::int64_t{0}); });
+}
+
+/// What the sums are divided by: a factor for the rows and one for the columns, unless the caller gave one number.
 class Divisors {
  public:
-  Divisors(const Pool& p, const PoolShape& s) : p_(p), count_padding_(s.count_padding), override_(s.divisor_override) {
+  Divisors(const Pool& p, const PoolShape& s) : count_padding_(s.count_padding), override_(s.divisor_override) {
     for (std::int64_t o = 0; o < p.width.out; ++o)
       columns_.push_back(override_ != 0 ? 1 : p.width.divisor(o, count_padding_));
   }
-  std::int64_t of_row(const Row& row) const {
-    if (override_ != 0) return override_;
-    return p_.depth.divisor(row.d, count_padding_) * p_.height.divisor(row.h, count_padding_);
-  }
   /// to[i] = from[i] / divisor over an output row.
-  template <class C>
-  void divide(const Row& row, const C* from, C* to) const {
-    const std::int64_t rows = of_row(row), inner = p_.inner;
+  template <class C> void divide(const Pool& p, const Row& row, const C* from, C* to) const {
+    const std::int64_t rows = of_row(p, row), inner = p.inner;
     if (inner == 1) {
       for (std::size_t o = 0; o < columns_.size(); ++o) to[o] = from[o] / static_cast<C>(rows * columns_[o]);
       return;
@@ -413,14 +504,17 @@ class Divisors {
   }
 
  private:
-  const Pool& p_;
+  std::int64_t of_row(const Pool& p, const Row& row) const {
+    if (override_ != 0) return override_;
+    return p.depth.divisor(row.d, count_padding_) * p.height.divisor(row.h, count_padding_);
+  }
+
   bool count_padding_;
   std::int64_t override_;
   std::vector<std::int64_t> columns_;
 };
 
-template <class T>
-class AverageRow {
+template <class T> class AverageRow {
  public:
   using C = Compute<T>;
   AverageRow(const Pool& p, const Divisors& divisors, const T* x, T* y)
@@ -433,7 +527,7 @@ class AverageRow {
       const C* const x = read_(row.plane * p_.in_rows() + in_row);
       for (std::int64_t kw = 0; kw < p_.width.kernel; ++kw) add(x, sum, kw);
     });
-    divisors_.divide(row, sum, sum);
+    divisors_.divide(p_, row, sum, sum);
     sums_.store(y);
   }
 
@@ -463,7 +557,7 @@ void average_grad_plane(const Pool& p, const Divisors& divisors, const T* g, T* 
   C* const sum = sums.start(dx + plane * p.in_plane(), C(0));
   for (std::int64_t i = 0; i < p.out_rows(); ++i) {
     const Row row{plane, i / p.height.out, i % p.height.out};
-    divisors.divide(row, read(i), share.data());
+    divisors.divide(p, row, read(i), share.data());
     for_each_input_row(p, row, [&](std::int64_t in_row, std::int64_t, std::int64_t) {
       for (std::int64_t kw = 0; kw < p.width.kernel; ++kw) {
         meet(p, kw, [&](std::int64_t out, std::int64_t in, std::int64_t count, auto step) {
@@ -486,7 +580,8 @@ void CpuBackend::avg_pool(const PoolShape& s, const Tensor& x, Tensor& y) {
   const Tensor from = in_order(*this, order, x);
   write_in_order(*this, order, y, [&](Tensor& to) {
     visit_floating(x.dtype(), [&]<class T>(Type<T>) {
-      for_each_output_row(pool, [&] { return AverageRow<T>(pool, divisors, from.data_ptr<T>(), to.data_ptr<T>()); });
+      const auto row = [&]<class V>(const Pool& p, const V* in, V* out) { return AverageRow<V>(p, divisors, in, out); };
+      run_rows(pool, from.data_ptr<T>(), to.data_ptr<T>(), row);
     });
   });
 }
@@ -498,9 +593,10 @@ void CpuBackend::avg_pool_grad(const PoolShape& s, const Tensor& g, Tensor& dx) 
   const Tensor from = in_order(*this, order, g);
   write_in_order(*this, order, dx, [&](Tensor& to) {
     visit_floating(g.dtype(), [&]<class T>(Type<T>) {
-      for_each_plane(pool, [&](std::int64_t plane) {
-        average_grad_plane(pool, divisors, from.data_ptr<T>(), to.data_ptr<T>(), plane);
-      });
+      run_planes(pool, from.data_ptr<T>(), to.data_ptr<T>(),
+                 [&]<class V>(const Pool& p, const V* in, V* out, std::int64_t plane) {
+                   average_grad_plane(p, divisors, in, out, plane);
+                 });
     });
   });
 }
@@ -510,8 +606,7 @@ void CpuBackend::avg_pool_grad(const PoolShape& s, const Tensor& g, Tensor& dx) 
 namespace {
 
 /// Sums whole input rows first, then the columns of that sum.
-template <class T>
-class AdaptiveRow {
+template <class T> class AdaptiveRow {
  public:
   using C = Compute<T>;
   AdaptiveRow(const Pool& p, const T* x, T* y)
@@ -551,8 +646,7 @@ class AdaptiveRow {
 };
 
 /// The shares of an output row's gradient, spread over the columns of an input row.
-template <class C>
-void spread_shares(const Pool& p, const C* g, std::int64_t rows, C* spread) {
+template <class C> void spread_shares(const Pool& p, const C* g, std::int64_t rows, C* spread) {
   std::fill_n(spread, p.in_row(), C(0));
   for (std::int64_t o = 0; o < p.width.out; ++o, g += p.inner) {
     const Span columns = p.width.adaptive(o);
@@ -563,8 +657,7 @@ void spread_shares(const Pool& p, const C* g, std::int64_t rows, C* spread) {
   }
 }
 
-template <class T>
-void adaptive_grad_plane(const Pool& p, const T* g, T* dx, std::int64_t plane) {
+template <class T> void adaptive_grad_plane(const Pool& p, const T* g, T* dx, std::int64_t plane) {
   using C = Compute<T>;
   Accumulator<T> sums(p.in_plane());
   RowReader<T> read(g + plane * p.out_plane(), p.out_row());
@@ -591,7 +684,8 @@ void CpuBackend::adaptive_avg_pool(const PoolShape& s, const Tensor& x, Tensor& 
   const Tensor from = in_order(*this, order, x);
   write_in_order(*this, order, y, [&](Tensor& to) {
     visit_floating(x.dtype(), [&]<class T>(Type<T>) {
-      for_each_output_row(pool, [&] { return AdaptiveRow<T>(pool, from.data_ptr<T>(), to.data_ptr<T>()); });
+      const auto row = []<class V>(const Pool& p, const V* in, V* out) { return AdaptiveRow<V>(p, in, out); };
+      run_rows(pool, from.data_ptr<T>(), to.data_ptr<T>(), row);
     });
   });
 }
@@ -602,8 +696,10 @@ void CpuBackend::adaptive_avg_pool_grad(const PoolShape& s, const Tensor& g, Ten
   const Tensor from = in_order(*this, order, g);
   write_in_order(*this, order, dx, [&](Tensor& to) {
     visit_floating(g.dtype(), [&]<class T>(Type<T>) {
-      for_each_plane(
-          pool, [&](std::int64_t plane) { adaptive_grad_plane(pool, from.data_ptr<T>(), to.data_ptr<T>(), plane); });
+      run_planes(pool, from.data_ptr<T>(), to.data_ptr<T>(),
+                 []<class V>(const Pool& p, const V* in, V* out, std::int64_t plane) {
+                   adaptive_grad_plane(p, in, out, plane);
+                 });
     });
   });
 }

@@ -7,8 +7,7 @@ namespace halftone {
 namespace {
 
 /// [rows, cols], or [batch, rows, cols]: then the same one every time when there is no batch axis.
-template <class Pointer>
-cpu::MatrixView<Pointer> matrix(const Tensor& t) {
+template <class Pointer> cpu::MatrixView<Pointer> matrix(const Tensor& t) {
   const std::int64_t batched = t.dim() == 3 ? 1 : 0;
   return {.data = t.data_ptr(),
           .rows = t.size(batched),
@@ -85,8 +84,7 @@ bool is_channels_last_only(const Tensor& t) {
 }
 
 /// Null for an undefined tensor.
-template <class Pointer>
-cpu::ConvView<Pointer> conv_view(const Tensor& t) {
+template <class Pointer> cpu::ConvView<Pointer> conv_view(const Tensor& t) {
   if (!t.defined()) return {};
   return {t.data_ptr(), t.dtype(), is_channels_last_only(t)};
 }

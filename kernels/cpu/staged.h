@@ -14,8 +14,7 @@ namespace halftone::cpu {
 inline constexpr std::int64_t kStagedBlock = 1024;
 
 /// One rounding at most, through float for the 16-bit types.
-template <class To, class From>
-To convert_value(From value) {
+template <class To, class From> To convert_value(From value) {
   if constexpr (std::is_same_v<To, From>) {
     return value;
   } else if constexpr (is_half_type<To>) {
@@ -26,19 +25,16 @@ To convert_value(From value) {
 }
 
 /// to[i] = from[i * step].
-template <class From, class To>
-void convert_values(const From* from, std::int64_t step, To* to, std::int64_t n) {
+template <class From, class To> void convert_values(const From* from, std::int64_t step, To* to, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) to[i] = convert_value<To>(from[i * step]);
 }
 
 /// from[i] goes to to[i * step].
-template <class From, class To>
-void spread_values(const From* from, To* to, std::int64_t step, std::int64_t n) {
+template <class From, class To> void spread_values(const From* from, To* to, std::int64_t step, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) to[i * step] = convert_value<To>(from[i]);
 }
 
-template <class C>
-class Staged {
+template <class C> class Staged {
  public:
   /// `any_order` takes a dense tensor's elements as they lie in memory; else they come in row-major order.
   Staged(const Tensor& t, bool any_order) : data_(t.data_ptr()), dtype_(t.dtype()) {
@@ -70,8 +66,7 @@ class Staged {
  private:
   bool direct() const { return dtype_ == dtype_of<C> && !layout_; }
 
-  template <class T>
-  void load(const T* data) {
+  template <class T> void load(const T* data) {
     if (layout_) {
       C* to = block_;
       for_each_run(*layout_, first_, first_ + count_, [&](const std::int64_t(&at)[1], std::int64_t n) {
@@ -85,8 +80,7 @@ class Staged {
     }
   }
 
-  template <class T>
-  void store(T* data) {
+  template <class T> void store(T* data) {
     if (layout_) {
       const C* from = block_;
       for_each_run(*layout_, first_, first_ + count_, [&](const std::int64_t(&at)[1], std::int64_t n) {

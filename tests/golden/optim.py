@@ -53,7 +53,7 @@ def optimizers():
         for kind, amsgrad, decay, maximize in itertools.product(("Adam", "AdamW"), (False, True), (0, 0.1), (False, True)):
             row(kind, dtype, dict(lr=0.02, weight_decay=decay, amsgrad=amsgrad, maximize=maximize))
         row("Adam", dtype, dict(lr=0.02, betas=(0.3, 0.8), eps=0.1))
-        row("AdamW", dtype, dict(lr=0.02, betas=(0.0, 0.99)))
+        row("AdamW", dtype, dict(lr=0.02, betas=(0.0, 0.99), weight_decay=0.01))
 
 
 def schedule(name, make, epochs=EPOCHS):
