@@ -5,6 +5,7 @@
 #include "autograd/engine.h"
 #include "autograd/function.h"
 #include "autograd/ops.h"
+#include "autograd/tensor_factory.h"
 #include "core/arg.h"
 #include "core/enum.h"
 #include "core/error.h"

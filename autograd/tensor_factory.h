@@ -13,8 +13,7 @@ namespace halftone {
 /// A number, or a list of lists of ... numbers, as the braces in tensor({{1, 2}, {3, 4}}).
 class NestedList {
  public:
-  template <class T>
-  static constexpr bool is_number = std::is_arithmetic_v<T> || is_half_type<T>;
+  template <class T> static constexpr bool is_number = std::is_arithmetic_v<T> || is_half_type<T>;
 
   NestedList() : sizes_{0} {}
   template <class T>
@@ -28,8 +27,7 @@ class NestedList {
   const std::vector<Scalar>& values() const { return values_; }
 
   /// The dtype of a list of T, as above.
-  template <class T>
-  static constexpr Dtype dtype_for() {
+  template <class T> static constexpr Dtype dtype_for() {
     if constexpr (std::is_same_v<T, bool>) return kBool;
     if constexpr (is_half_type<T>) return dtype_of<T>;
     if constexpr (std::is_floating_point_v<T>) return kFloat64;

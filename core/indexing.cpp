@@ -5,7 +5,7 @@
 namespace halftone {
 
 // As libtorch prints them: an end that is not given is the last there could be.
-std::ostream& operator<<(std::ostream& out, const indexing::Slice& slice) {
+std::ostream& indexing::operator<<(std::ostream& out, const Slice& slice) {
   constexpr std::int64_t kEnd = std::numeric_limits<std::int64_t>::max();
   return out << slice.start.value_or(0) << ':' << slice.stop.value_or(kEnd) << ':' << slice.step.value_or(1);
 }

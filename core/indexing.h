@@ -20,6 +20,7 @@ struct Slice {
         optional<std::int64_t> by = nullopt)
       : start(first), stop(last), step(by) {}
 };
+std::ostream& operator<<(std::ostream& out, const Slice& slice);
 
 }  // namespace indexing
 
@@ -58,6 +59,5 @@ class TensorIndex {
 };
 
 std::ostream& operator<<(std::ostream& out, const TensorIndex& index);
-std::ostream& operator<<(std::ostream& out, const indexing::Slice& slice);
 
 }  // namespace halftone

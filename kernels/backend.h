@@ -85,8 +85,8 @@ class Backend {
   virtual void layer_norm_grad(const Tensor& g, const Tensor& x, const Tensor& weight, const Tensor& mean,
                                const Tensor& rstd, std::int64_t width, Tensor& dx, Tensor& dweight, Tensor& dbias) = 0;
   /// Over all axes but 1 of x [N, C, ...], contiguous or channels-last. mean and rstd are [C] float (or double),
-  /// computed from x when `training` is on (then running statistics, if defined, move by momentum), else given by the
-  /// caller.
+  /// computed from x when `training` is on (then running statistics, if defined, move by momentum, unless a mean or
+  /// variance of the batch is not finite), else given by the caller.
   virtual void batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& running_mean,
                           Tensor& running_var, bool training, double momentum, double eps, Tensor& y, Tensor& mean,
                           Tensor& rstd) = 0;

@@ -136,14 +136,16 @@ OneCycleLR::OneCycleLR(Optimizer& optimizer, double max_lr, std::int64_t total_s
     : OneCycleLR(optimizer, max_lr, OneCycleLROptions{.total_steps = total_steps}) {}
 
 std::vector<double> OneCycleLR::get_lrs() {
-  check<ValueError>(step_count_ < options_.total_steps, "OneCycleLR: tried to step ", step_count_ + 1,
-                    " times; the cycle has ", options_.total_steps, " steps, the first one taken when it was made");
+  // A loop that steps after every batch ends with one step beyond the cycle, which keeps the last rate.
+  check<ValueError>(step_count_ <= options_.total_steps, "OneCycleLR: Tried to step ", step_count_,
+                    " times. The specified number of total steps is ", options_.total_steps);
   const auto between = [&](double from, double to, double part) {
     if (!options_.cosine) return from + (to - from) * part;
     return to + (from - to) / 2 * (1 + std::cos(std::numbers::pi * part));
   };
   const double first = max_lr_ / options_.div_factor, last = first / options_.final_div_factor;
-  const auto now = static_cast<double>(step_count_), total = static_cast<double>(options_.total_steps);
+  const auto now = static_cast<double>(std::min(step_count_, options_.total_steps - 1));
+  const auto total = static_cast<double>(options_.total_steps);
   const double top = options_.pct_start * total - 1;
   const double lr = now <= top ? between(first, max_lr_, now / top)
                                : between(max_lr_, last, (now - top) / (total - 1 - top));

@@ -85,7 +85,8 @@ inline std::string gradgradcheck(const Function& f, In given, Steps steps = {}) 
   const Function gradients = [&f](In x) {
     const AutoGradMode on(true);
     std::vector<Tensor> own;  // under NoGradGuard the inputs have no history, and need one here
-    for (const Tensor& t : x) own.push_back(t.is_floating_point() && !t.requires_grad() ? t.detach().requires_grad_() : t);
+    for (const Tensor& t : x)
+      own.push_back(t.is_floating_point() && !t.requires_grad() ? t.detach().requires_grad_() : t);
     const Tensor g = own.back();
     const std::vector<Tensor> arguments(own.begin(), own.end() - 1);
     std::vector<Tensor> flat;

@@ -1,5 +1,5 @@
-// A row a case: an op, the inputs it is given, and the call. Loops over the rows are in test_ops.cpp; a row of the op table
-// without a case here fails there. golden/ops.py reads the rows' inputs and repeats their calls in PyTorch.
+// A row a case: an op, the inputs it is given, and the call. Loops over the rows are in test_ops.cpp; a row of the op
+// table without a case here fails there. golden/ops.py reads the rows' inputs and repeats their calls in PyTorch.
 #pragma once
 
 #include <span>

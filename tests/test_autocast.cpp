@@ -1,5 +1,6 @@
 // Regions: which op runs in which dtype, what is cast and cached, how regions nest, fail and travel to threads. Tests named
 // test_... are the counterparts of PyTorch's of that name.
+#include <atomic>
 #include <set>
 #include <thread>
 
@@ -7,6 +8,7 @@
 #include "autograd/engine.h"
 #include "autograd/apply.h"
 #include "autograd/ops.h"
+#include "core/runtime.h"
 #include "optim/optim.h"
 #include "tests/catch.h"
 

@@ -6,6 +6,7 @@
 #include "autograd/engine.h"
 #include "autograd/ops.h"
 #include "core/serialize.h"
+#include "core/runtime.h"
 #include "kernels/backend.h"
 #include "optim/optim.h"
 #include "tests/catch.h"

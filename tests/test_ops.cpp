@@ -26,8 +26,7 @@ struct Golden {
   std::vector<double> numbers;  // two weighted sums of all elements, then some elements
 };
 
-template <class T>
-std::vector<T> parse(const std::string& text) {
+template <class T> std::vector<T> parse(const std::string& text) {
   std::istringstream in(text);
   std::vector<T> out;
   for (T value; in >> value;) out.push_back(value);
@@ -122,7 +121,8 @@ std::vector<Tensor> widened(In inputs) {
   return wide;
 }
 
-// The gradients of a case for two forms of the same inputs; those for `inputs` have `dtype`, as has what comes backward.
+// The gradients of a case for two forms of the same inputs; those for `inputs` have `dtype`, as has what comes
+// backward.
 void compare_gradients(const OpCase& c, In inputs, In others, Dtype dtype, double most) {
   const std::vector<Tensor> others_leaves = leaves_of(others);
   for (const Tensor& x : inputs) {
@@ -141,8 +141,7 @@ void compare_gradients(const OpCase& c, In inputs, In others, Dtype dtype, doubl
 }
 
 // An error in one case does not hide the others.
-template <class F>
-void for_each_case(F f) {
+template <class F> void for_each_case(F f) {
   for (const OpCase& c : op_cases()) {
     INFO(c.key());
     try {
@@ -196,7 +195,7 @@ TEST_CASE("second derivatives agree with central differences", "[ops][gradcheck]
 
 TEST_CASE("strides of the inputs do not matter", "[ops]") {
   for_each_case([](const OpCase& c) {
-    if (c.op == "as_strided") return;  // which is about memory
+    if (c.op == "as_strided" || c.op == "view") return;  // which are about memory
     const std::vector<Tensor> inputs = make_inputs(c);
     std::vector<Tensor> sparse;
     for (const Tensor& x : inputs) sparse.push_back(strided(x));

@@ -98,7 +98,7 @@ double draw(Dtype dtype, std::mt19937& random) {
 
 Tensor random_tensor(IntArrayRef sizes, Dtype dtype, Layout layout = Layout::contiguous, unsigned seed = 1) {
   std::mt19937 random(seed);
-  const Tensor t = allocate(sizes, dtype, layout);
+  Tensor t = allocate(sizes, dtype, layout);
   Numbers values(static_cast<std::size_t>(t.numel()));
   for (double& v : values) v = draw(dtype, random);
   assign(t, values);
@@ -106,7 +106,7 @@ Tensor random_tensor(IntArrayRef sizes, Dtype dtype, Layout layout = Layout::con
 }
 
 Tensor filled(IntArrayRef sizes, const Numbers& values, Dtype dtype = kFloat32) {
-  const Tensor t = allocate(sizes, dtype);
+  Tensor t = allocate(sizes, dtype);
   assign(t, values);
   return t;
 }
@@ -535,6 +535,39 @@ TEST_CASE("softmax of infinities and NaN", "[rows][softmax]") {
   }
 }
 
+// ---------------------------------------------------------------- the vector functions that rows and formulas call
+
+TEST_CASE("vectorized functions keep special values and four units in the last place", "[rows][vector_math]") {
+  struct Case {
+    Unary f;
+    double (*scalar)(double);
+  };
+  const Case cases[] = {{fn::Exp{}, std::exp},     {fn::Expm1{}, std::expm1}, {fn::Log{}, std::log},
+                        {fn::Log1p{}, std::log1p}, {fn::Log2{}, std::log2},   {fn::Log10{}, std::log10},
+                        {fn::Sin{}, std::sin},     {fn::Cos{}, std::cos},     {fn::Tan{}, std::tan},
+                        {fn::Sinh{}, std::sinh},   {fn::Cosh{}, std::cosh},   {fn::Tanh{}, std::tanh},
+                        {fn::Erf{}, std::erf}};
+  Numbers values = {0,    -0.0, 1,     -1,   kInf, -kInf, kNan,  1e-40, -1e-40,
+                    88.5, 89,   -87.5, -100, -104, 1e30,  -1e30, 710,   -746};
+  for (int i = -300; i < 300; ++i) values.push_back(i * 0.037);
+  for (const Dtype dtype : {kFloat32, kFloat64}) {
+    const Tensor x = filled({static_cast<std::int64_t>(values.size())}, values, dtype);
+    for (const Case& c : cases) {
+      Tensor y = empty(x.sizes(), dtype);
+      cpu_backend().unary(c.f, x, y, dtype);
+      const Numbers in = numbers(x), got = numbers(y);
+      for (std::size_t i = 0; i < in.size(); ++i) {
+        const double want =
+            dtype == kFloat32 ? static_cast<double>(static_cast<float>(c.scalar(in[i]))) : c.scalar(in[i]);
+        const bool same = got[i] == want || (std::isnan(got[i]) && std::isnan(want));
+        const double unit = dtype == kFloat32 ? 0x1p-23 : 0x1p-52;
+        INFO("function " << c.f.index() << " of " << in[i] << ": " << got[i] << ", not " << want);
+        CHECK((same || std::abs(got[i] - want) <= 5 * unit * std::abs(want)));
+      }
+    }
+  }
+}
+
 // ---------------------------------------------------------------- cross entropy
 
 struct CrossEntropyCase {
@@ -617,6 +650,12 @@ TEST_CASE("cross entropy is PyTorch's", "[rows][cross_entropy]") {
   Tensor loss = empty({3}, kFloat32), lse = empty({3}, kFloat32);
   cpu_backend().cross_entropy(x, labels, weight, 1, 0.2, loss, lse);
   check_close(numbers(loss), {0.60113038, 0, 4.06064763}, 1e-6);
+  Tensor dx = empty({3, 4}, kFloat32);
+  cpu_backend().cross_entropy_grad(filled({3}, {1, 1, 2}), x, labels, weight, lse, 1, 0.2, dx);
+  check_close(numbers(dx),
+              {0.0430862668, -0.0792296464, -0.0078162953, 0.0439596748, 0, 0, 0, 0, -1.68026084, 1.57686269,
+               -0.0174556246, 0.120853772},
+              1e-6);
 }
 
 TEST_CASE("a label out of range is named", "[rows][cross_entropy]") {

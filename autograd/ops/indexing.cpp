@@ -2,161 +2,12 @@
 // for some axes, an IndexPlace, and that is read by `index` and written by `index_put`, each the other's derivative.
 #include "core/indexing.h"
 
-#include "autograd/ops/indexing.h"
-#include "autograd/ops/plain.h"
+#include "autograd/ops/index_place.h"
 
 namespace halftone {
 namespace {
 
 using plain::at;
-
-// ------------------------------------------------------------------------------------------------ places
-
-// Index tensors of one shape, and the axes of x they are for.
-struct IndexPlace {
-  std::vector<Saved> indices;  // int64, contiguous
-  std::vector<std::int64_t> axes;
-  Dims index_sizes;
-  Dims sizes;           // of x
-  std::size_t put = 0;  // where the index's axes are among those that stay
-
-  bool is_indexed(std::int64_t axis) const { return std::find(axes.begin(), axes.end(), axis) != axes.end(); }
-
-  Dims rest(IntArrayRef of_x) const {
-    Dims out;
-    for (std::size_t i = 0; i < of_x.size(); ++i) {
-      if (!is_indexed(static_cast<std::int64_t>(i))) out.push_back(of_x[i]);
-    }
-    return out;
-  }
-  Dims of_axes(IntArrayRef of_x) const {
-    Dims out;
-    for (const std::int64_t axis : axes) out.push_back(of_x[at(axis)]);
-    return out;
-  }
-  Dims result_sizes() const {
-    Dims out = rest(sizes);
-    for (std::size_t i = 0; i < index_sizes.size(); ++i) out.insert(put + i, index_sizes[i]);
-    return out;
-  }
-
-  // A result, or values for it, with the index's axes in front: as kernels want them.
-  Tensor index_first(const Tensor& t) const {
-    Dims new_sizes, new_strides;
-    const auto take = [&](std::size_t first, std::size_t last) {
-      for (std::size_t i = first; i < last; ++i) {
-        new_sizes.push_back(t.sizes()[i]);
-        new_strides.push_back(t.strides()[i]);
-      }
-    };
-    take(put, put + index_sizes.size());
-    take(0, put);
-    take(put + index_sizes.size(), t.sizes().size());
-    return alias(t, new_sizes, new_strides, t.storage_offset());
-  }
-
-  // Calls f with the plan for a tensor of x's sizes.
-  template <class F>
-  void with_plan(const Tensor& x, F f) const {
-    std::vector<Tensor> tensors;
-    for (const Saved& s : indices) tensors.push_back(*s);
-    f(IndexPlan{tensors, of_axes(x.sizes()), of_axes(x.strides()), rest(x.sizes()), rest(x.strides())});
-  }
-};
-
-// Index axes that stand side by side stay where they are; else they go to the front, as in NumPy.
-std::size_t place_of(const std::vector<std::int64_t>& axes) {
-  for (std::size_t i = 1; i < axes.size(); ++i) {
-    if (axes[i] != axes[i - 1] + 1) return 0;
-  }
-  return at(axes[0]);
-}
-
-// `tensors` has an int64 tensor for each indexed axis of x, in order, undefined ones for the others.
-IndexPlace make_place(const Tensor& x, const std::vector<Tensor>& tensors) {
-  IndexPlace p;
-  p.sizes = dims(x.sizes());
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    if (!tensors[i].defined()) continue;
-    p.axes.push_back(static_cast<std::int64_t>(i));
-    p.index_sizes =
-        p.axes.size() == 1 ? dims(tensors[i].sizes()) : broadcast_shapes("index", p.index_sizes, tensors[i].sizes());
-  }
-  for (const std::int64_t axis : p.axes) {
-    p.indices.emplace_back() = plain::dense(plain::expanded(tensors[at(axis)], p.index_sizes));
-  }
-  p.put = place_of(p.axes);
-  return p;
-}
-
-// ------------------------------------------------------------------------------------------------ rules
-
-Tensor add_to_zeros(const IndexPlace& place, const Tensor& values);
-
-struct IndexRule {
-  IndexPlace place;
-  auto saved() { return std::tie(place.indices); }
-
-  Tensor forward(const Tensor& x) const {
-    Tensor y = empty(place.result_sizes(), x.options());
-    if (y.numel() == 0) return y;
-    Tensor to = place.index_first(y);
-    place.with_plan(x, [&](const IndexPlan& plan) { backend(x).index(plan, x, to); });
-    return y;
-  }
-  std::array<Tensor, 1> backward(const Tensor& g, Wants) const { return {add_to_zeros(place, g)}; }
-};
-
-Tensor read(const OpInfo& info, const Tensor& x, IndexPlace place) {
-  return apply(info, IndexRule{std::move(place)}, std::array{x});
-}
-
-// Values of the result's shape, or broadcast to it, written into x.
-void write(const IndexPlace& place, Write mode, const Tensor& values, Tensor& x) {
-  const Dims sizes = place.result_sizes();
-  if (count_elements(sizes) == 0) return;
-  const Tensor from = place.index_first(plain::expanded(plain::cast(values, x.dtype()), sizes));
-  place.with_plan(x, [&](const IndexPlan& plan) { backend(x).index_put(plan, mode, from, x); });
-}
-
-struct AddToZerosRule {
-  IndexPlace place;
-  auto saved() { return std::tie(place.indices); }
-
-  Tensor forward(const Tensor& values) const {
-    Tensor y = plain::filled(place.sizes, 0, values.options());
-    write(place, Write::add, values, y);
-    return y;
-  }
-  std::array<Tensor, 1> backward(const Tensor& g, Wants) const { return {read(op("index"), g, place)}; }
-};
-
-Tensor add_to_zeros(const IndexPlace& place, const Tensor& values) {
-  return apply(op("index_put"), AddToZerosRule{place}, std::array{values});
-}
-
-struct IndexPutRule {
-  IndexPlace place;
-  Write mode;
-  auto saved() { return std::tie(place.indices); }
-
-  Tensor forward(const Tensor& x, const Tensor& values) const {
-    Tensor y = empty_like(x);
-    backend(x).copy(x, y);
-    write(place, mode, values, y);
-    return y;
-  }
-  std::array<Tensor, 2> backward(const Tensor& g, Wants want) const {
-    Tensor dx = g;
-    if (want[0] && mode == Write::set) {
-      const Tensor zero = zeros({}, g.options());
-      dx = apply(op("index_put"), IndexPutRule{place, Write::set}, std::array{g, zero});
-    }
-    return {dx, want[1] ? read(op("index"), g, place) : Tensor{}};
-  }
-};
-
-// ------------------------------------------------------------------------------------------------ from what is written
 
 bool is_mask(const Tensor& t) { return t.dtype() == kBool || t.dtype() == kUInt8; }
 
@@ -278,25 +129,11 @@ void put(const Tensor& x, const std::vector<Tensor>& tensors, const Tensor& give
   const Tensor values = without_leading_ones(moved, place.result_sizes().size());
   check_values_fit(place, values);
   write_in_place(
-      op("index_put"), x, std::array{values},
-      [&](const Tensor& old) {
-        return apply(op("index_put"), IndexPutRule{place, mode}, std::array{old, values});
-      },
+      op("index_put"), x, std::array{values}, [&](const Tensor& old) { return put_at(place, mode, old, values); },
       [&](const Tensor& self) {
         Tensor target = self;
-        write(place, mode, values, target);
+        write_at(place, mode, values, target);
       });
-}
-
-IndexPlace place_along(const Tensor& x, std::int64_t dim, const Tensor& index) {
-  std::vector<Tensor> tensors(at(dim) + 1);
-  tensors.back() = index;
-  return make_place(x, tensors);
-}
-
-Tensor int64_index(std::string_view op, const Tensor& index) {
-  check<TypeError>(is_integral(index.dtype()), op, ": expected an int64 index, got ", describe(index));
-  return index.to(kInt64);
 }
 
 }  // namespace
@@ -304,7 +141,7 @@ Tensor int64_index(std::string_view op, const Tensor& index) {
 Tensor index(const Tensor& x, ArrayRef<TensorIndex> indices) {
   Selection s = Selector(x, indices).run();
   if (s.is_basic()) return s.view;
-  return read(op("index"), s.view, make_place(s.view, s.tensors));
+  return read_at(make_place(s.view, s.tensors), s.view);
 }
 
 const Tensor& Tensor::index_put_(ArrayRef<TensorIndex> indices, const Tensor& value, bool accumulate) const {
@@ -344,7 +181,7 @@ Tensor index_select(const Tensor& x, std::int64_t dim, const Tensor& index) {
   check<ValueError>(index.dim() <= 1, "index_select: expected a vector of indices, got ", describe(index));
   const Tensor positions = int64_index("index_select", index).reshape({index.numel()});
   if (x.dim() == 0) return index_select(x.unsqueeze(0), dim, positions).squeeze(0);
-  return read(op("index"), x, place_along(x, wrap_dim(dim, x.dim()), positions));
+  return read_at(place_along(x, wrap_dim(dim, x.dim()), positions), x);
 }
 
 Tensor index_add(const Tensor& x, std::int64_t dim, const Tensor& index, const Tensor& source) {
@@ -369,56 +206,6 @@ Tensor masked_select(const Tensor& x, const Tensor& mask) {
   const std::vector<Tensor> both = broadcast_tensors({x, mask});
   if (both[0].dim() == 0) return both[0].unsqueeze(0)[both[1].unsqueeze(0)];
   return both[0][both[1]];
-}
-
-// ------------------------------------------------------------------------------------------------ embedding
-
-namespace {
-
-struct EmbeddingRule {
-  IndexPlace place;
-  std::int64_t padding_idx;
-  bool by_frequency;
-  auto saved() { return std::tie(place.indices); }
-
-  Tensor forward(const Tensor& weight) const {
-    Tensor y = empty(place.result_sizes(), weight.options());
-    if (y.numel() > 0) place.with_plan(weight, [&](const IndexPlan& plan) { backend(weight).index(plan, weight, y); });
-    return y;
-  }
-  std::array<Tensor, 1> backward(const Tensor& g, Wants) const {
-    const Tensor indices = *place.indices[0];
-    Tensor rows = g;
-    if (by_frequency) rows = rows / counts(indices).to(g.dtype()).unsqueeze(-1);
-    if (padding_idx >= 0) rows = masked_fill(rows, indices.eq(padding_idx).unsqueeze(-1), 0);
-    return {add_to_zeros(place, rows)};
-  }
-  // How often each index occurs, in the places of the indices.
-  Tensor counts(const Tensor& indices) const {
-    const Tensor list = indices.reshape({indices.numel()});
-    const Tensor all = index_add(zeros({place.sizes[0]}, list.options()), 0, list, ones_like(list));
-    return all.index_select(0, list).reshape(indices.sizes());
-  }
-};
-
-// Kernels count negative indices from the end; here one is a mistake.
-void check_not_negative(const Tensor& indices) {
-  if (!indices.is_cpu() || indices.numel() == 0) return;
-  const plain::Scope scope;
-  const auto least = indices.min().item<std::int64_t>();
-  check<IndexError>(least >= 0, "embedding: index ", least, " is out of range in self");
-}
-
-}  // namespace
-
-Tensor embedding(const Tensor& weight, const Tensor& indices, std::int64_t padding_idx, bool scale_grad_by_freq,
-                 bool sparse) {
-  check<ValueError>(weight.dim() == 2, "embedding: expected a weight [num, dim], got ", describe(weight));
-  check<NotImplementedError>(!sparse, "embedding: gradients are dense, sparse must be false");
-  const Tensor positions = int64_index("embedding", indices);
-  check_not_negative(positions);
-  return apply(op("embedding"), EmbeddingRule{place_along(weight, 0, positions), padding_idx, scale_grad_by_freq},
-               std::array{weight});
 }
 
 }  // namespace halftone

@@ -1,4 +1,6 @@
 // Joining, padding and repeating: copies into parts of a new tensor, whose gradients are those parts of g.
+#include <algorithm>
+
 #include "autograd/ops.h"
 #include "autograd/ops/plain.h"
 
@@ -30,7 +32,7 @@ void check_devices(const OpInfo& info, TensorList tensors) {
 struct CatRule {
   std::int64_t dim;
   Dims sizes;
-  std::vector<std::int64_t> lengths;  // along dim, one a tensor
+  std::vector<std::int64_t> lengths;  // along dim, one a tensor; -1 of one that is skipped
   auto saved() { return std::tuple<>{}; }
 
   Tensor forward(const std::vector<Tensor>& tensors) const {
@@ -44,17 +46,19 @@ struct CatRule {
   }
   std::vector<Tensor> backward(const Tensor& g, Wants want) const {
     std::vector<Tensor> grads(lengths.size());
+    for (std::size_t i = 0; i < lengths.size(); ++i) {
+      if (want[i] && lengths[i] < 0) grads[i] = empty({0}, g.options());
+    }
     for_each_part([&](std::size_t i, std::int64_t start) {
       if (want[i]) grads[i] = g.narrow(dim, start, lengths[i]);
     });
     return grads;
   }
 
-  template <class F>
-  void for_each_part(F f) const {
+  template <class F> void for_each_part(F f) const {
     std::int64_t start = 0;
     for (std::size_t i = 0; i < lengths.size(); ++i) {
-      if (lengths[i] == 0) continue;
+      if (lengths[i] < 0) continue;
       f(i, start);
       start += lengths[i];
     }
@@ -78,8 +82,8 @@ CatRule cat_rule(TensorList tensors, std::int64_t given) {
     const Tensor& t = tensors[i];
     check<ValueError>(t.dim() > 0, "cat: zero-dimensional tensor (at position ", i, ") cannot be concatenated");
     if (!is_skipped(t)) check_fits(t, i, model, rule.dim);
-    rule.lengths.push_back(is_skipped(t) ? 0 : t.size(rule.dim));
-    length += rule.lengths.back();
+    rule.lengths.push_back(is_skipped(t) ? -1 : t.size(rule.dim));
+    length += std::max<std::int64_t>(rule.lengths.back(), 0);
   }
   rule.sizes[at(rule.dim)] = length;
   return rule;

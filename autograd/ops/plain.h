@@ -90,8 +90,7 @@ inline void check_floating(const OpInfo& info, const Tensor& x) {
 }
 
 /// An op of a list made of other ops: see apply_composite of an array.
-template <class Compose>
-Tensor apply_composite(const OpInfo& info, std::vector<Tensor> inputs, Compose compose) {
+template <class Compose> Tensor apply_composite(const OpInfo& info, std::vector<Tensor> inputs, Compose compose) {
   Observation observation(info, inputs);
   if (context.filter) (*context.filter)(info, inputs);
   Tensor out = [&] {

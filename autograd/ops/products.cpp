@@ -25,11 +25,21 @@ Tensor as_stack(const Tensor& t, const Dims& batch) {
   return plain::reshaped(plain::expanded(t, full), flat);
 }
 
+// The batch axes of the product.
+Dims common_batch(const OpInfo& info, const Tensor& a, const Tensor& b) {
+  for (std::int64_t axis = -3; axis >= -std::min(a.dim(), b.dim()); --axis) {
+    const std::int64_t m = a.size(axis), n = b.size(axis);
+    check<ValueError>(m == n || m == 1 || n == 1, info.name, ": the batches of ", a.sizes(), " and ", b.sizes(),
+                      " do not broadcast");
+  }
+  return broadcast_shapes(info.name, batch_of(a), batch_of(b));
+}
+
 // Sizes of the product, without the axes that a vector lacks.
 Dims product_sizes(const OpInfo& info, const Tensor& a, const Tensor& b, bool a_is_vector, bool b_is_vector) {
   check(a.size(-1) == b.size(-2), info.name, ": shapes ", a.sizes(), " and ", b.sizes(), " cannot be multiplied (",
         a.size(-2), "x", a.size(-1), " and ", b.size(-2), "x", b.size(-1), ")");
-  Dims sizes = broadcast_shapes(info.name, batch_of(a), batch_of(b));
+  Dims sizes = common_batch(info, a, b);
   if (!a_is_vector) sizes.push_back(a.size(-2));
   if (!b_is_vector) sizes.push_back(b.size(-1));
   return sizes;
@@ -46,7 +56,7 @@ Tensor product_of(const OpInfo& info, const Tensor& x, const Tensor& y) {
     backend(out).gemm(plain::reshaped(a, {rows, k}), b, {}, Activation::none, false, flat);
     return out;
   }
-  const Dims batch = broadcast_shapes(info.name, batch_of(a), batch_of(b));
+  const Dims batch = common_batch(info, a, b);
   Tensor stack = plain::reshaped(out, {count_elements(batch), m, n});
   backend(out).gemm(as_stack(a, batch), as_stack(b, batch), {}, Activation::none, false, stack);
   return out;

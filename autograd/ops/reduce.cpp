@@ -5,8 +5,7 @@ namespace halftone {
 namespace {
 
 // Overload 0 is over all elements, 1 over axes: the numbers in PyTorch's SumBackward0 and SumBackward1.
-template <int Overload>
-struct SumRule {
+template <int Overload> struct SumRule {
   static constexpr int overload = Overload;
   Reduced r;
   Dtype dtype;
@@ -16,8 +15,7 @@ struct SumRule {
   std::array<Tensor, 1> backward(const Tensor& g, Wants) const { return {r.spread(g)}; }
 };
 
-template <int Overload>
-struct MeanRule {
+template <int Overload> struct MeanRule {
   static constexpr int overload = Overload;
   Reduced r;
   Dtype dtype;
@@ -28,8 +26,7 @@ struct MeanRule {
   }
 };
 
-template <int Overload>
-Tensor sum_over(const Tensor& x, IntArrayRef axes, bool keepdim, optional<Dtype> dtype) {
+template <int Overload> Tensor sum_over(const Tensor& x, IntArrayRef axes, bool keepdim, optional<Dtype> dtype) {
   const OpInfo& info = op("sum");
   const Dtype wanted = wanted_dtype(info, x, dtype).value_or(sum_dtype(x));
   const bool widens = is_floating_point(wanted) && x.is_floating_point() && element_size(wanted) >= x.element_size();
@@ -37,8 +34,7 @@ Tensor sum_over(const Tensor& x, IntArrayRef axes, bool keepdim, optional<Dtype>
   return apply(info, SumRule<Overload>{Reduced(info.name, x, axes, keepdim), wanted}, std::array{in});
 }
 
-template <int Overload>
-Tensor mean_over(const Tensor& x, IntArrayRef axes, bool keepdim, optional<Dtype> dtype) {
+template <int Overload> Tensor mean_over(const Tensor& x, IntArrayRef axes, bool keepdim, optional<Dtype> dtype) {
   const OpInfo& info = op("mean");
   const Dtype wanted = dtype.value_or(x.dtype());
   check(is_floating_point(wanted), info.name, ": input dtype must be floating point, got ", wanted);

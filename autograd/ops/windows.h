@@ -21,8 +21,7 @@ inline std::array<std::int64_t, 3> number_per_axis(const OpInfo& info, std::stri
 }
 
 /// f of a batch: [C, ...] is a batch of one.
-template <class F>
-auto batched(int rank, const Tensor& x, F f) {
+template <class F> auto batched(int rank, const Tensor& x, F f) {
   return x.dim() == rank + 1 ? f(x.unsqueeze(0)).squeeze(0) : f(x);
 }
 

@@ -2,6 +2,7 @@
 #include "examples/mnist/train.h"
 
 #include <iostream>
+#include <utility>
 
 #include "examples/mnist/checkpoint.h"
 #include "examples/mnist/progress.h"
@@ -44,12 +45,13 @@ void train_epoch(const Options& options, Training& training, Loader& loader, Pro
   const Device device = training.device;
   optim::Optimizer& optimizer = training.optimizer;
   amp::GradScaler& scaler = training.scaler;
-  std::optional<amp::trace> trace;  // of the first step
-  if (options.trace && training.epochs_done == 0) trace.emplace(std::cout);
+  bool wants_trace = options.trace && training.epochs_done == 0;
 
   training.net->train();
   for (const auto& batch : loader) {
     const Tensor images = batch.data.to(device), labels = batch.target.to(device);
+    std::optional<amp::trace> trace;  // of the first step
+    if (std::exchange(wants_trace, false)) trace.emplace(std::cout);
     Tensor loss;
     {
       const amp::autocast region(device.type(), options.precision, options.mixed());
@@ -64,7 +66,6 @@ void train_epoch(const Options& options, Training& training, Loader& loader, Pro
     scaler.step(optimizer);
     scaler.update();
     training.scheduler.step();  // counts batches, skipped ones too: nothing here waits for the device
-    trace.reset();
     progress.step(images.size(0), loss, scaler);
   }
 }

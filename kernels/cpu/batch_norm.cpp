@@ -1,6 +1,8 @@
 // Batch normalization of x [N, C, ...] over all axes but 1, and its gradients. Contiguous memory is a row of runs for
 // each channel, channels-last memory (and [N, C]) a matrix with a column for each; both are read once for the
 // statistics and once for the result.
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "kernels/cpu/column_sum.h"
@@ -73,15 +75,13 @@ void each_piece(const std::array<const cpu::Source<X>*, N>& from, const Geometry
   }
 }
 
-template <class X>
-Moments moments_of(const X* x, std::int64_t n) {
+template <class X> Moments moments_of(const X* x, std::int64_t n) {
   const X mean = SerialTeam{}.sum(n, Row<const X>{x}) / static_cast<X>(n);
   const X squares = SerialTeam{}.sum(n, [=](std::int64_t i) { return (x[i] - mean) * (x[i] - mean); });
   return {static_cast<double>(n), static_cast<double>(mean), static_cast<double>(squares)};
 }
 
-template <class X>
-std::vector<Moments> moments_by_row(const Geometry& at, const cpu::Source<X>& x) {
+template <class X> std::vector<Moments> moments_by_row(const Geometry& at, const cpu::Source<X>& x) {
   std::vector<Moments> moments(static_cast<std::size_t>(at.channels));
   parallel_for(0, at.channels, cpu::rows_per_grain(at.count()), [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t c = first; c < last; ++c) {
@@ -94,8 +94,7 @@ std::vector<Moments> moments_by_row(const Geometry& at, const cpu::Source<X>& x)
 }
 
 /// Calls `f(channel, offset, n)` for all pieces of memory that belong to one channel.
-template <class F>
-void each_run(const Geometry& at, F f) {
+template <class F> void each_run(const Geometry& at, F f) {
   parallel_for(0, at.outer * at.channels, cpu::rows_per_grain(at.run), [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
       for (std::int64_t k = 0; k < at.run; k += kPiece) {
@@ -108,8 +107,7 @@ void each_run(const Geometry& at, F f) {
 // ---------------------------------------------------------------- channels-last: a column for each channel
 
 /// Moments of the columns of some rows.
-template <class X>
-class ColumnMoments {
+template <class X> class ColumnMoments {
  public:
   explicit ColumnMoments(std::int64_t channels)
       : channels_(channels),
@@ -144,8 +142,7 @@ class ColumnMoments {
   std::vector<X> near_;  // [2, channels]
 };
 
-template <class X>
-std::vector<Moments> moments_by_column(const Geometry& at, const cpu::Source<X>& x) {
+template <class X> std::vector<Moments> moments_by_column(const Geometry& at, const cpu::Source<X>& x) {
   const cpu::Shares shares(at.outer, at.channels);
   std::vector<ColumnMoments<X>> parts(static_cast<std::size_t>(shares.count), ColumnMoments<X>(at.channels));
   const std::int64_t step = std::clamp<std::int64_t>(8192 / at.channels, 8, 64);  // rows of a block
@@ -173,6 +170,10 @@ void update(Tensor& running, double momentum, const std::vector<double>& batch) 
   cpu::Sink<double>(running).put(0, running.stride(0), static_cast<std::int64_t>(batch.size()), values.data());
 }
 
+bool all_finite(const std::vector<double>& values) {
+  return std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
+}
+
 void store_statistics(const std::vector<Moments>& moments, double momentum, double eps, Tensor& running_mean,
                       Tensor& running_var, Tensor& mean, Tensor& rstd) {
   std::vector<double> means, variances;
@@ -184,13 +185,13 @@ void store_statistics(const std::vector<Moments>& moments, double momentum, doub
     means.push_back(moments[c].mean);
     variances.push_back(moments[c].unbiased_variance());
   }
+  if (!all_finite(means) || !all_finite(variances)) return;  // one overflow would spoil the running ones for ever
   if (running_mean.defined()) update(running_mean, momentum, means);
   if (running_var.defined()) update(running_var, momentum, variances);
 }
 
 /// The formula of every channel, its numbers side by side.
-template <class X>
-struct Channels {
+template <class X> struct Channels {
   std::vector<X> mean, scale, shift;
 
   Channels(const Tensor& means, const Tensor& rstd, const Tensor& weight, const Tensor& bias, std::int64_t n)
@@ -219,8 +220,7 @@ void normalize_by_row(const Geometry& at, const Channels<X>& channels, const cpu
 std::int64_t rows_of_block(const Geometry& at) { return std::max<std::int64_t>(1, 2048 / at.channels); }
 
 /// Calls `f(row, rows)` for blocks of rows [first, last).
-template <class F>
-void each_block(const Geometry& at, std::int64_t first, std::int64_t last, F f) {
+template <class F> void each_block(const Geometry& at, std::int64_t first, std::int64_t last, F f) {
   const std::int64_t step = rows_of_block(at);
   for (std::int64_t r = first; r < last; r += step) f(r, std::min(step, last - r));
 }
@@ -253,8 +253,7 @@ struct GradSums {
   std::vector<double> g, gx;
 };
 
-template <class X>
-struct BackwardJob {
+template <class X> struct BackwardJob {
   Geometry at;
   cpu::Source<X> g, x;
   std::vector<X> mean, rstd, weight;
@@ -269,8 +268,7 @@ struct BackwardJob {
         weight(cpu::weight_or<X>(weights, at.channels, 1)) {}
 };
 
-template <class X>
-GradSums sums_by_row(const BackwardJob<X>& job) {
+template <class X> GradSums sums_by_row(const BackwardJob<X>& job) {
   const auto channels = static_cast<std::size_t>(job.at.channels);
   GradSums sums{std::vector<double>(channels), std::vector<double>(channels)};
   parallel_for(0, job.at.channels, cpu::rows_per_grain(job.at.count()), [&](std::int64_t first, std::int64_t last) {
@@ -288,8 +286,7 @@ GradSums sums_by_row(const BackwardJob<X>& job) {
   return sums;
 }
 
-template <class X>
-GradSums sums_by_column(const BackwardJob<X>& job) {
+template <class X> GradSums sums_by_column(const BackwardJob<X>& job) {
   const std::int64_t n = job.at.channels;
   const cpu::Shares shares(job.at.outer, n);
   cpu::ShareSums<X> sums(shares, n);
@@ -344,11 +341,15 @@ template <class X>
 void data_grad_by_column(const BackwardJob<X>& job, const std::vector<rows::ChannelNormGrad<X>>& channels,
                          const cpu::Sink<X>& dx) {
   const std::int64_t n = job.at.channels;
-  std::vector<X> numbers;  // [mean, scale, slope, offset], each a row of channels
-  for (const auto& f : channels) numbers.push_back(f.mean);
-  for (const auto& f : channels) numbers.push_back(f.scale);
-  for (const auto& f : channels) numbers.push_back(f.slope);
-  for (const auto& f : channels) numbers.push_back(f.offset);
+  std::vector<X> numbers(channels.size() * 4);  // mean, scale, slope, offset: each a row of channels
+  for (std::size_t c = 0; c < channels.size(); ++c) {
+    const rows::ChannelNormGrad<X>& f = channels[c];
+    std::size_t row = c;
+    for (const X number : {f.mean, f.scale, f.slope, f.offset}) {
+      numbers[row] = number;
+      row += channels.size();
+    }
+  }
   const X *const mean = numbers.data(), *const scale = mean + n, *const slope = scale + n, *const offset = slope + n;
   parallel_for(0, job.at.outer, cpu::rows_per_grain(n), [&](std::int64_t first, std::int64_t last) {
     const std::int64_t room = rows_of_block(job.at) * n;
