@@ -38,8 +38,8 @@ class CastCache {
     Tensor cast;
   };
 
-  // Recorded even when the first use is not: a later one may need the gradient. All uses send theirs to this one node, so
-  // it sums them in float32: in 16 bits the small ones would be lost.
+  // Recorded even when the first use is not: a later one may need the gradient. All uses send theirs to this one node,
+  // so it sums them in float32: in 16 bits the small ones would be lost.
   static Entry make(const Tensor& source, Dtype dtype) {
     const AutoGradMode recording(true);
     Tensor cast = source.to(dtype);
@@ -120,7 +120,8 @@ Tensor Region::cast(const Tensor& x, Dtype dtype, Dtype low, std::size_t positio
 
 void Region::refuse(const OpInfo& op) {
   const std::string safe = std::string(op.name) + "_with_logits";
-  fail(op.name, " is unsafe to autocast: its gradient may not fit into 16 bits, and in float32 it would have to be cast back. ",
+  fail(op.name,
+       " is unsafe to autocast: its gradient may not fit into 16 bits, and in float32 it would have to be cast back. ",
        find_op(safe) ? "Leave out the sigmoid before it and call " + safe + ", which is safe in a region; or "
                      : std::string("To run it all the same, "),
        "call it inside autocast(device, nullopt, /*enabled=*/false) on inputs cast to float32");

@@ -54,8 +54,7 @@ class autocast {
 };
 
 /// f, run in a region of its own at each call.
-template <class F>
-auto with_autocast(DeviceType type, optional<Dtype> dtype, F f) {
+template <class F> auto with_autocast(DeviceType type, optional<Dtype> dtype, F f) {
   return [type, dtype, f = std::move(f)](auto&&... args) -> decltype(auto) {
     const autocast region(type, dtype);
     return f(std::forward<decltype(args)>(args)...);

@@ -17,8 +17,7 @@ namespace halftone::amp {
 
 /// Every castable tensor on that kind of device, at any depth of vectors, arrays, optionals, tuples, pairs and maps, in
 /// another dtype; anything else as it is.
-template <class T>
-T cast_all(const T& value, DeviceType type, Dtype dtype) {
+template <class T> T cast_all(const T& value, DeviceType type, Dtype dtype) {
   const auto cast = [&](const auto&... items) { return T{cast_all(items, type, dtype)...}; };
   if constexpr (std::is_same_v<T, Tensor>) {
     const bool eligible = value.defined() && value.device().type() == type && castable(value.dtype());
@@ -29,7 +28,7 @@ T cast_all(const T& value, DeviceType type, Dtype dtype) {
     T result;
     for (const auto& [key, item] : value) result.emplace(key, cast_all(item, type, dtype));
     return result;
-  } else if constexpr (!std::is_convertible_v<T, std::string_view> && requires { value.begin(), value.clear(); }) {
+  } else if constexpr (!std::is_convertible_v<T, std::string_view> && requires(T v) { v.begin(), v.clear(); }) {
     T result = value;
     for (auto& item : result) item = cast_all(item, type, dtype);
     return result;
@@ -69,8 +68,7 @@ auto custom_fwd(autograd::AutogradContext* ctx, DeviceType type, Dtype cast_inpu
 }
 
 /// Runs `body()` in the region that custom_fwd noted, wherever backward was called.
-template <class Body>
-auto custom_bwd(autograd::AutogradContext* ctx, Body body) {
+template <class Body> auto custom_bwd(autograd::AutogradContext* ctx, Body body) {
   check(ctx->saved_data.contains("autocast.device"), "custom_bwd: forward did not go through custom_fwd");
   const autocast region(static_cast<DeviceType>(ctx->saved_data["autocast.device"].toInt()),
                         static_cast<Dtype>(ctx->saved_data["autocast.dtype"].toInt()),

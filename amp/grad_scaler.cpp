@@ -46,8 +46,7 @@ GradScaler::GradScaler(DeviceType device, GradScalerOptions options) : options_(
   initial_.scale = static_cast<float>(options_.init_scale);
 }
 
-GradScaler::GradScaler(std::string_view device, GradScalerOptions options)
-    : GradScaler(device_type(device), options) {}
+GradScaler::GradScaler(std::string_view device, GradScalerOptions options) : GradScaler(device_type(device), options) {}
 
 ScaleRule GradScaler::rule() const {
   return {options_.growth_factor, options_.backoff_factor, options_.growth_interval,
@@ -70,8 +69,9 @@ Tensor GradScaler::scale_on(Device device) {
 
 Tensor GradScaler::scale(const Tensor& output) {
   if (!is_enabled()) return output;
-  check<ValueError>(output.defined() && output.is_floating_point(), "GradScaler.scale: outputs must be floating tensors, got ",
-                    output.defined() ? describe(output) : "an undefined one");
+  check<ValueError>(output.defined() && output.is_floating_point(),
+                    "GradScaler.scale: outputs must be floating tensors, got ",
+                    describe(output));
   if (!scale_.defined()) begin(output.device());
   return (output.dtype() == kFloat16 ? output.to(kFloat32) : output) * scale_on(output.device());
 }
@@ -98,36 +98,38 @@ GradScaler::ByDevice GradScaler::gradients(const optim::Optimizer& optimizer, Ha
     for (const Tensor& p : group.params()) {
       const Tensor& grad = p.grad();
       if (!grad.defined()) continue;
-      check<ValueError>(half == Half::accepted || grad.dtype() != kFloat16,
-                        "Attempting to unscale FP16 gradients: ", optimizer.describe_parameter(p), " is ", describe(p),
-                        ". Divided by the scale they may vanish. Keep parameters in float32 and let autocast cast them, "
-                        "or call step() without unscale_()");
-      auto list = std::ranges::find(lists, grad.device(), [](const auto& entry) { return entry.first; });
-      if (list == lists.end()) list = lists.insert(list, {grad.device(), {}});
-      list->second.push_back(grad);
+      if (half == Half::refused && grad.dtype() == kFloat16) {
+        fail<ValueError>("Attempting to unscale FP16 gradients: ", optimizer.describe_parameter(p), " is ", describe(p),
+                         ". Divided by the scale they may vanish. Keep parameters in float32 and let autocast cast them, "
+                         "or call step() without unscale_()");
+      }
+      optim::append(lists, grad);
     }
   }
   return lists;
 }
 
 void GradScaler::check_has_gradients(const ByDevice& gradients) {
-  check(!gradients.empty(),
-        "GradScaler.step: No inf checks were recorded for this optimizer, as none of its parameters has a gradient. Was "
-        "backward called on scaler.scale(loss), and does the loss depend on them?");
+  check(
+      !gradients.empty(),
+      "GradScaler.step: No inf checks were recorded for this optimizer, as none of its parameters has a gradient. Was "
+      "backward called on scaler.scale(loss), and does the loss depend on them?");
 }
 
 void GradScaler::check_has_flags(const std::vector<Tensor>& flags) {
   check(!flags.empty(),
-        "GradScaler.step: No inf checks were recorded for this optimizer: when unscale_() was called, none of its parameters "
+        "GradScaler.step: No inf checks were recorded for this optimizer: when unscale_() was called, none of its "
+        "parameters "
         "had a gradient");
 }
 
-// A zero for a check to set. They come from blocks: zeroing costs a launch in 64 steps, not one a step, and whoever holds an
-// old flag can still read it.
+// A zero for a check to set. They come from blocks: zeroing costs a launch in 64 steps, not one a step, and whoever
+// holds an old flag can still read it.
 Tensor GradScaler::fresh_flag(Device device) {
   constexpr std::int64_t kBlock = 64;
   FlagBlock& block = flag_blocks_[device];
-  if (!block.zeros.defined() || block.used == kBlock) block = {zeros({kBlock}, TensorOptions(kFloat32).device(device)), 0};
+  if (!block.zeros.defined() || block.used == kBlock)
+    block = {zeros({kBlock}, TensorOptions(kFloat32).device(device)), 0};
   return alias(block.zeros, {}, {}, block.used++);
 }
 
@@ -233,8 +235,9 @@ void GradScaler::update(double new_scale) {
 void GradScaler::update(const Tensor& new_scale) {
   if (!is_enabled()) return;
   check_started("update");
-  check<ValueError>(new_scale.defined() && new_scale.numel() == 1 && !new_scale.requires_grad(),
-                    "GradScaler.update: the new scale must be a number or a tensor of one element that requires no gradient");
+  check<ValueError>(
+      new_scale.defined() && new_scale.numel() == 1 && !new_scale.requires_grad(),
+      "GradScaler.update: the new scale must be a number or a tensor of one element that requires no gradient");
   const ContextScope scope(kPlain);
   end_iteration(new_scale.to(scale_.device(), kFloat32, false, /*copy=*/true).reshape({}), counts_);
 }
@@ -287,8 +290,7 @@ optional<std::string> GradScaler::first_nonfinite(const optim::Optimizer& optimi
   return nullopt;
 }
 
-template <class T>
-void GradScaler::change(T GradScalerOptions::*field, T value) {
+template <class T> void GradScaler::change(T GradScalerOptions::*field, T value) {
   GradScalerOptions changed = options_;
   changed.*field = value;
   validate(changed);
@@ -310,7 +312,8 @@ StateDict GradScaler::state_dict() const {
 
 void GradScaler::load_state_dict(const StateDict& saved) {
   if (!is_enabled()) return;
-  check(!saved.empty(), "GradScaler.load_state_dict: the source state dict is empty, possibly because it was saved from a "
+  check(!saved.empty(),
+        "GradScaler.load_state_dict: the source state dict is empty, possibly because it was saved from a "
         "disabled GradScaler");
   GradScalerOptions changed = options_;
   changed.init_scale = saved.get<double>("scale");

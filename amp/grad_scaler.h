@@ -1,5 +1,5 @@
-// GradScaler multiplies the loss before backward, so that small float16 gradients do not vanish, and divides the gradients
-// again before the optimizer's step. A step whose gradients overflowed is skipped, and the scale follows.
+// GradScaler multiplies the loss before backward, so that small float16 gradients do not vanish, and divides the
+// gradients again before the optimizer's step. A step whose gradients overflowed is skipped, and the scale follows.
 //
 //   scaler.scale(loss).backward();
 //   scaler.step(optimizer);
@@ -26,8 +26,9 @@ struct GradScalerOptions {
   bool enabled = true;                  // off, the scaler passes everything through
   double min_scale = FLT_MIN;
   double max_scale = FLT_MAX;
-  std::int64_t max_skips_in_a_row = 0;  // when that many steps are skipped update() throws; 0: never. Waits now and then
-  std::size_t history = 256;            // updates to remember
+  std::int64_t max_skips_in_a_row =
+      0;                      // when that many steps are skipped update() throws; 0: never. Waits now and then
+  std::size_t history = 256;  // updates to remember
 };
 
 /// What became of a step.
@@ -68,8 +69,7 @@ class GradScaler {
 
   /// The outputs times the scale: a tensor, or vectors, arrays, tuples, pairs and maps of such at any depth. float16
   /// outputs are multiplied in float32: 65536 is infinite in float16.
-  template <class T>
-  T scale(const T& outputs);
+  template <class T> T scale(const T& outputs);
   Tensor scale(const Tensor& output);
 
   /// Divides the gradients of the optimizer's parameters by the scale now, to look at them or to clip them.
@@ -123,10 +123,9 @@ class GradScaler {
     Tensor scale, flag;
   };
   enum class Half { refused, accepted };
-  using ByDevice = std::vector<std::pair<Device, std::vector<Tensor>>>;
+  using ByDevice = optim::ByDevice;
 
-  template <class T>
-  void change(T GradScalerOptions::*field, T value);
+  template <class T> void change(T GradScalerOptions::*field, T value);
   void check_started(const char* call) const;
   OptimizerRecord& record_for(optim::Optimizer& optimizer, Call call);
   static ByDevice gradients(const optim::Optimizer& optimizer, Half half);
@@ -157,8 +156,7 @@ class GradScaler {
   std::int64_t updates_ = 0;
 };
 
-template <class T>
-T GradScaler::scale(const T& outputs) {
+template <class T> T GradScaler::scale(const T& outputs) {
   const auto scaled = [this](const auto&... items) { return T{scale(items)...}; };
   if constexpr (requires { std::tuple_size<T>::value; }) {
     return std::apply(scaled, outputs);
@@ -167,8 +165,9 @@ T GradScaler::scale(const T& outputs) {
     for (auto& [key, value] : result) value = scale(value);
     return result;
   } else {
-    static_assert(!std::is_convertible_v<T, std::string_view> && requires { typename T::value_type; },
-                  "GradScaler::scale takes tensors, and vectors, arrays, tuples and maps of tensors");
+    static_assert(
+        !std::is_convertible_v<T, std::string_view> && requires { typename T::value_type; },
+        "GradScaler::scale takes tensors, and vectors, arrays, tuples and maps of tensors");
     T result = outputs;
     for (auto& value : result) value = scale(value);
     return result;

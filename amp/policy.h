@@ -12,8 +12,8 @@ constexpr bool castable(Dtype d) { return is_floating_point(d) && d != kFloat64;
 /// The widest castable dtype, one more input seen. The two 16-bit types together need float32; order does not matter.
 constexpr Dtype widen(Dtype so_far, Dtype input) { return castable(input) ? promote_types(so_far, input) : so_far; }
 
-/// The dtype that an op's castable inputs are brought to in a region whose low dtype is `low`, when the widest of them is
-/// `widest`; Undefined leaves them as they are.
+/// The dtype that an op's castable inputs are brought to in a region whose low dtype is `low`, when the widest of them
+/// is `widest`; Undefined leaves them as they are.
 constexpr Dtype wanted(Precision precision, Dtype low, Dtype widest) {
   switch (precision) {
     case Precision::lower: return low;

@@ -61,7 +61,8 @@ std::string trace::summary() const {
     const Dtype ran = record.inputs.empty() ? record.result : record.inputs[0].ran;
     Count& count = counts[{record.op, name(ran)}];
     ++count.calls;
-    for (const TraceRecord::Input& input : record.inputs) ++(input.cached ? count.hits : count.casts) -= !input.is_cast();
+    for (const TraceRecord::Input& input : record.inputs)
+      ++(input.cached ? count.hits : count.casts) -= !input.is_cast();
   }
   std::ostringstream out;
   out << std::left << std::setw(20) << "op" << ' ' << std::setw(9) << "ran in" << std::right << std::setw(7) << "calls"

@@ -49,11 +49,15 @@ class Pass {
   std::map<std::uint64_t, Pending, std::greater<>> pending_;  // newest first
 };
 
-std::string name_of(const Node* node) { return node ? node->name() : "backward"; }
+// Printed as the node's name, when it is printed.
+struct Name {
+  const Node* node;
+  friend std::ostream& operator<<(std::ostream& out, Name n) { return out << (n.node ? n.node->name() : "backward"); }
+};
 
 // What every gradient goes through: its device, shape and dtype become those of the tensor it belongs to.
 Tensor Pass::validated(const Node& node, const GradTarget& target, Tensor grad, const Node* from) const {
-  check(grad.device() == target.device, name_of(from), " returned a gradient on ", grad.device(), " for an input on ",
+  check(grad.device() == target.device, Name{from}, " returned a gradient on ", grad.device(), " for an input on ",
         target.device);
   if (!grad.sizes().equals(target.sizes)) {
     // A gradient may have the shape that its input was broadcast to, nothing else.
@@ -62,7 +66,7 @@ Tensor Pass::validated(const Node& node, const GradTarget& target, Tensor grad, 
       const std::int64_t have = grad.sizes()[grad.sizes().size() - target.sizes.size() + i];
       fits = target.sizes[i] == have || target.sizes[i] == 1;
     }
-    check(fits, name_of(from), " returned an invalid gradient: got ", grad.sizes(),
+    check(fits, Name{from}, " returned an invalid gradient: got ", grad.sizes(),
           " but expected shape compatible with ", target.sizes);
     grad = sum_to_size(grad, target.sizes);
   }
@@ -139,7 +143,7 @@ void Pass::visit(Pending task) {
   run_hooks(task);
   if (!captures_.empty()) capture(task);
   if (is_leaf_node(node) && !into_leaves_) return;
-  check(!node.released, node.name(),
+  check(!node.released, Name{&node},
         ": Trying to backward through the graph a second time, but the saved tensors have "
         "already been freed. Specify retain_graph=true for the first backward");
 
@@ -148,7 +152,7 @@ void Pass::visit(Pending task) {
   if (context.anomaly) check_finite(node, grads);
   if (!retain_graph_) node.released = node.release();
   const std::span<Edge> edges = node.edges();
-  check(grads.size() <= edges.size(), node.name(), " returned an incorrect number of gradients (expected ",
+  check(grads.size() <= edges.size(), Name{&node}, " returned an incorrect number of gradients (expected ",
         edges.size(), ", got ", grads.size(), ")");
   task.grads.clear();
   for (std::size_t i = 0; i < grads.size(); ++i) send(edges[i], std::move(grads[i]), &node);

@@ -12,7 +12,8 @@ namespace halftone::autograd {
 
 std::string short_type_name(const char* mangled) {
   int status = 0;
-  const std::unique_ptr<char, decltype(&std::free)> text(abi::__cxa_demangle(mangled, nullptr, nullptr, &status), &std::free);
+  const std::unique_ptr<char, decltype(&std::free)> text(abi::__cxa_demangle(mangled, nullptr, nullptr, &status),
+                                                         &std::free);
   std::string name = status == 0 ? text.get() : mangled;
   name.resize(std::min(name.find('<'), name.size()));
   const std::size_t last = name.rfind("::");

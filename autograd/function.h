@@ -11,8 +11,9 @@
 //   };
 //   Tensor y = Square::apply(x);
 //
-// forward runs unrecorded; backward returns a gradient for every argument of apply(), undefined ones for numbers and the
-// like. An argument that is returned unchanged comes back as a view of itself, a tensor returned twice as two views.
+// forward runs unrecorded; backward returns a gradient for every argument of apply(), undefined ones for numbers and
+// the like. An argument that is returned unchanged comes back as a view of itself, a tensor returned twice as two
+// views.
 #pragma once
 
 #include <map>
@@ -29,17 +30,15 @@ class Value {
  public:
   Value() = default;
   Value(bool value) : value_(value) {}  // NOLINT: ctx->saved_data["k"] = true
-  template <std::integral T>
-  Value(T value) : value_(static_cast<std::int64_t>(value)) {}  // NOLINT
-  template <std::floating_point T>
-  Value(T value) : value_(static_cast<double>(value)) {}                  // NOLINT
-  Value(const char* value) : value_(std::string(value)) {}                // NOLINT
-  Value(std::string value) : value_(std::move(value)) {}                  // NOLINT
-  Value(Tensor value) : value_(std::move(value)) {}                       // NOLINT
-  Value(std::vector<std::int64_t> value) : value_(std::move(value)) {}    // NOLINT
-  Value(IntArrayRef value) : value_(value.vec()) {}                       // NOLINT
-  Value(std::vector<double> value) : value_(std::move(value)) {}          // NOLINT
-  Value(std::vector<Tensor> value) : value_(std::move(value)) {}          // NOLINT
+  template <std::integral T> Value(T value) : value_(static_cast<std::int64_t>(value)) {}  // NOLINT
+  template <std::floating_point T> Value(T value) : value_(static_cast<double>(value)) {}  // NOLINT
+  Value(const char* value) : value_(std::string(value)) {}                                 // NOLINT
+  Value(std::string value) : value_(std::move(value)) {}                                   // NOLINT
+  Value(Tensor value) : value_(std::move(value)) {}                                        // NOLINT
+  Value(std::vector<std::int64_t> value) : value_(std::move(value)) {}                     // NOLINT
+  Value(IntArrayRef value) : value_(value.vec()) {}                                        // NOLINT
+  Value(std::vector<double> value) : value_(std::move(value)) {}                           // NOLINT
+  Value(std::vector<Tensor> value) : value_(std::move(value)) {}                           // NOLINT
 
   bool isNone() const { return std::holds_alternative<std::monostate>(value_); }
   /// These throw TypeError when the value is of another type.
@@ -53,8 +52,7 @@ class Value {
   const std::vector<Tensor>& toTensorVector() const { return as<std::vector<Tensor>>("a list of tensors"); }
 
  private:
-  template <class T>
-  const T& as(const char* what) const {
+  template <class T> const T& as(const char* what) const {
     const T* found = std::get_if<T>(&value_);
     check<TypeError>(found != nullptr, "this saved value is not ", what);
     return *found;
@@ -133,11 +131,9 @@ std::vector<Edge> edges_of(const tensor_list& inputs);
 /// "MyFunction" for a type of that name in any namespace.
 std::string short_type_name(const char* mangled);
 
-template <class T>
-struct Function {
+template <class T> struct Function {
   /// Calls T::forward with a context, and records it.
-  template <class F = T, class... Args>
-  static auto apply(Args&&... args);
+  template <class F = T, class... Args> static auto apply(Args&&... args);
 };
 
 namespace detail {
@@ -150,13 +146,9 @@ inline bool append_tensor(tensor_list& list, const optional<Tensor>& t) {
   list.push_back(t.value_or(Tensor()));
   return true;
 }
-template <class T>
-bool append_tensor(tensor_list&, const T&) {
-  return false;
-}
+template <class T> bool append_tensor(tensor_list&, const T&) { return false; }
 
-template <class T>
-const OpInfo& function_info() {
+template <class T> const OpInfo& function_info() {
   static const std::string name = short_type_name(typeid(T).name());
   static const OpInfo info{name, Precision::any, "a function of the user"};
   return info;
@@ -164,16 +156,15 @@ const OpInfo& function_info() {
 
 }  // namespace detail
 
-template <class T>
-template <class F, class... Args>
-auto Function<T>::apply(Args&&... args) {
+template <class T> template <class F, class... Args> auto Function<T>::apply(Args&&... args) {
   tensor_list inputs;
   std::vector<bool> is_tensor;
   (is_tensor.push_back(detail::append_tensor(inputs, args)), ...);
   const auto backward = [](AutogradContext* ctx, tensor_list grads) -> tensor_list {
     return F::backward(ctx, std::move(grads));
   };
-  auto node = std::make_shared<FunctionNode>(detail::function_info<F>(), backward, edges_of(inputs), std::move(is_tensor));
+  auto node =
+      std::make_shared<FunctionNode>(detail::function_info<F>(), backward, edges_of(inputs), std::move(is_tensor));
   auto result = [&] {
     const NoGradGuard unrecorded;
     return F::forward(&node->ctx(), std::forward<Args>(args)...);

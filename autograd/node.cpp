@@ -66,10 +66,12 @@ void bury(Tensor&& tensor) {
 Tensor Saved::operator*() const {
   if (!tensor_.defined()) return {};
   const std::uint32_t now = tensor_._version();
-  check(now == version_, context.running ? context.running->name() : "backward",
-        ": one of the variables needed for gradient computation has been modified by an inplace operation: ",
-        describe(tensor_), ", ", output_slot_ >= 0 ? "the op's result" : "an input", ", is at version ", now,
-        "; expected version ", version_, " instead");
+  if (now != version_) [[unlikely]] {
+    fail(context.running ? context.running->name() : "backward",
+         ": one of the variables needed for gradient computation has been modified by an inplace operation: ",
+         describe(tensor_), ", ", output_slot_ >= 0 ? "the op's result" : "an input", ", is at version ", now,
+         "; expected version ", version_, " instead");
+  }
   if (output_slot_ < 0 || !context.record || !context.running) return tensor_;
   Tensor with_history = alias(tensor_);
   with_history.impl()->edge = {context.running->shared_from_this(), static_cast<std::uint32_t>(output_slot_)};
@@ -83,7 +85,7 @@ void Saved::become_output(std::uint32_t slot) {
 
 std::string describe_all(std::span<const Tensor> inputs) {
   std::string out;
-  for (const Tensor& x : inputs) out += (out.empty() ? "" : ", ") + describe(x);
+  for (const Tensor& x : inputs) out += (out.empty() ? "" : ", ") + std::string(describe(x));
   return out;
 }
 

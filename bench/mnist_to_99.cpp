@@ -9,7 +9,7 @@ namespace {
 using namespace bench;
 using data::datasets::MNIST;
 
-constexpr std::int64_t kEpochs = 5, kBatch = 128;
+constexpr std::int64_t kEpochs = 3, kBatch = 128;
 constexpr double kRate = 0.004;
 
 auto prepared(MNIST::Mode mode) {

@@ -70,7 +70,7 @@ struct ExampleCnn : Net {
         fc1(register_module("fc1", nn::Linear(32 * 7 * 7, 128))),
         fc2(register_module("fc2", nn::Linear(128, 10))) {}
   Tensor forward(const Tensor& images) override {
-    Tensor x = relu(max_pool2d(conv1(images), 2));
+    Tensor x = relu(max_pool2d(conv1(images), 2)).contiguous(MemoryFormat::ChannelsLast);
     x = relu(max_pool2d(conv2(x), 2));
     return fc2(relu(fc1(x.flatten(1))));
   }

@@ -1,5 +1,5 @@
-// What an object must remember to go on after a restart: tensors and small values by dotted name. Archives store it without
-// knowing whose it is.
+// What an object must remember to go on after a restart: tensors and small values by dotted name. Archives store it
+// without knowing whose it is.
 #pragma once
 
 #include <charconv>
@@ -18,8 +18,7 @@ class StateDict {
   bool empty() const { return tensors.empty() && values.empty(); }
 
   /// Stores a number or a bool as text that reads back exactly.
-  template <class T>
-  void set(const std::string& key, T value) {
+  template <class T> void set(const std::string& key, T value) {
     char text[64];
     values[key] = std::string(text, std::to_chars(text, text + sizeof(text), value).ptr);
   }
@@ -27,8 +26,7 @@ class StateDict {
   void set(const std::string& key, const std::string& value) { values[key] = value; }
 
   /// The value of a key; throws naming the key when there is none or when it is no T.
-  template <class T>
-  T get(const std::string& key) const {
+  template <class T> T get(const std::string& key) const {
     const std::string& text = text_of(key);
     if constexpr (std::is_same_v<T, std::string>) {
       return text;

@@ -90,11 +90,15 @@ Tensor empty(IntArrayRef sizes, const TensorOptions& options) {
 }
 
 Tensor empty_like(const Tensor& like, const TensorOptions& options) {
-  const TensorOptions full = options.or_else(like.options());
-  if (options.has_memory_format() && options.memory_format() != MemoryFormat::Preserve)
-    return empty(like.sizes(), full);
-  if (like.impl()->contiguous) return empty(like.sizes(), full.memory_format(MemoryFormat::Contiguous));
-  return empty_strided(like.sizes(), preserved_strides(like.sizes(), like.strides()), full);
+  if (options.has_memory_format() && options.memory_format() != MemoryFormat::Preserve) {
+    return empty(like.sizes(), options.or_else(like.options()));
+  }
+  const TensorImpl& impl = *like.impl();
+  const Dtype dtype = options.dtype_opt().value_or(impl.dtype);
+  const Device device = options.device_opt() ? canonical(*options.device_opt()) : like.device();
+  const Dims strides = impl.contiguous ? contiguous_strides(impl.sizes) : preserved_strides(impl.sizes, impl.strides);
+  auto storage = std::make_shared<Storage>(static_cast<std::size_t>(impl.numel * element_size(dtype)), device);
+  return with_grad_flag(make_tensor(std::move(storage), impl.sizes, strides, 0, dtype), options);
 }
 
 Tensor from_blob(void* data, IntArrayRef sizes, IntArrayRef strides, const TensorOptions& options) {
@@ -121,7 +125,8 @@ Tensor alias(const Tensor& x, const Dims& sizes, const Dims& strides, std::int64
   return make_tensor(x.storage(), sizes, strides, offset, x.dtype());
 }
 
-std::string describe(const Tensor& t) {
+Description::operator std::string() const {
+  const Tensor& t = *tensor_;
   if (!t.defined()) return "an undefined tensor";
   return t.is_cpu() && t.get_device() <= 0 ? str(t.dtype(), t.sizes()) : str(t.dtype(), t.sizes(), " on ", t.device());
 }

@@ -462,7 +462,17 @@ inline Tensor alias(const Tensor& x) {
 
 std::ostream& operator<<(std::ostream& out, const Tensor& t);
 
-/// How error messages describe a tensor: "float32[2, 3]", with the device when it is not the CPU.
-std::string describe(const Tensor& t);
+/// How error messages describe a tensor: "float32[2, 3]", with the device when it is not the CPU. Formatted when printed,
+/// so that a check which holds costs nothing.
+class Description {
+ public:
+  explicit Description(const Tensor& t) : tensor_(&t) {}
+  operator std::string() const;  // NOLINT(google-explicit-constructor): it is text
+  friend std::ostream& operator<<(std::ostream& out, const Description& d) { return out << std::string(d); }
+
+ private:
+  const Tensor* tensor_;
+};
+inline Description describe(const Tensor& t) { return Description(t); }
 
 }  // namespace halftone

@@ -5,8 +5,7 @@
 
 namespace halftone::optim {
 
-template <bool Decoupled>
-void BasicAdamOptions<Decoupled>::validate() const {
+template <bool Decoupled> void BasicAdamOptions<Decoupled>::validate() const {
   const auto [beta1, beta2] = betas_;
   check<ValueError>(lr_ >= 0, "Invalid learning rate: ", lr_, "; it must not be negative");
   check<ValueError>(eps_ >= 0, "Invalid epsilon value: ", eps_, "; it must not be negative");
@@ -82,8 +81,7 @@ void BasicAdam<Decoupled>::add(AdamBatch& batch, const Options& options, const T
   batch.second_max.push_back(state.max_exp_avg_sq());
 }
 
-template <bool Decoupled>
-void BasicAdam<Decoupled>::update(const Scaling& scaling) {
+template <bool Decoupled> void BasicAdam<Decoupled>::update(const Scaling& scaling) {
   for (OptimizerParamGroup& group : param_groups_) {
     const auto& options = static_cast<const Options&>(group.options());
     std::map<AdamBatch::Key, AdamBatch> batches;

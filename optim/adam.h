@@ -7,8 +7,7 @@
 namespace halftone::optim {
 
 /// The settings of Adam and of AdamW, whose weight decay is decoupled from the gradient.
-template <bool Decoupled>
-struct BasicAdamOptions : public OptimizerCloneableOptions<BasicAdamOptions<Decoupled>> {
+template <bool Decoupled> struct BasicAdamOptions : public OptimizerCloneableOptions<BasicAdamOptions<Decoupled>> {
   using Betas = std::tuple<double, double>;
   BasicAdamOptions(double lr = 1e-3) : lr_(lr) {}  // NOLINT: Adam(params, 1e-3)
 
@@ -25,8 +24,7 @@ struct BasicAdamOptions : public OptimizerCloneableOptions<BasicAdamOptions<Deco
   double get_lr() const override { return lr_; }
   void set_lr(double value) override { lr_ = value; }
   void validate() const override;
-  template <class Visit>
-  void visit_fields(Visit visit) {
+  template <class Visit> void visit_fields(Visit visit) {
     visit("lr", lr_), visit("beta1", std::get<0>(betas_)), visit("beta2", std::get<1>(betas_)), visit("eps", eps_);
     visit("weight_decay", weight_decay_), visit("amsgrad", amsgrad_), visit("maximize", maximize_);
     visit("master_weights", master_weights_);
@@ -44,16 +42,14 @@ struct AdamParamState : public OptimizerCloneableParamState<AdamParamState>, pub
  public:
   /// Steps taken. Waits for the device if some may have been skipped.
   std::int64_t step() { return settled(); }
-  template <class Visit>
-  void visit_fields(Visit visit) {
+  template <class Visit> void visit_fields(Visit visit) {
     visit("step", settled()), visit("exp_avg", exp_avg_), visit("exp_avg_sq", exp_avg_sq_);
     visit("max_exp_avg_sq", max_exp_avg_sq_);
     visit_master(visit);
   }
 
  private:
-  template <bool>
-  friend class BasicAdam;
+  template <bool> friend class BasicAdam;
   friend struct AdamBatch;
   std::int64_t& settled();
 
@@ -66,8 +62,7 @@ struct AdamParamState : public OptimizerCloneableParamState<AdamParamState>, pub
 
 /// Adam (Kingma and Ba, 2015), whose weight decay is added to the gradient; or AdamW (Loshchilov and Hutter, 2019),
 /// whose weight decay shrinks the parameter.
-template <bool Decoupled>
-class BasicAdam : public ScaledOptimizer {
+template <bool Decoupled> class BasicAdam : public ScaledOptimizer {
  public:
   using Options = BasicAdamOptions<Decoupled>;
   explicit BasicAdam(std::vector<OptimizerParamGroup> groups, Options defaults = {})

@@ -1,27 +1,24 @@
 #include "optim/clip.h"
 
-#include <cmath>
 #include <algorithm>
+#include <cmath>
 
 #include "autograd/context.h"
 #include "autograd/ops.h"
 #include "kernels/backend.h"
+#include "optim/optimizer.h"
 
 namespace halftone::nn::utils {
 namespace {
 
-using ByDevice = std::vector<std::pair<Device, std::vector<Tensor>>>;
+using optim::ByDevice;
 
 const auto kPlain = [](Context& c) { c = {.record = false}; };
 
 ByDevice gradients(const std::vector<Tensor>& parameters) {
   ByDevice lists;
   for (const Tensor& p : parameters) {
-    if (!p.defined() || !p.grad().defined()) continue;
-    const Device device = p.grad().device();
-    auto list = std::ranges::find(lists, device, [](const auto& entry) { return entry.first; });
-    if (list == lists.end()) list = lists.insert(list, {device, {}});
-    list->second.push_back(p.grad());
+    if (p.defined() && p.grad().defined()) optim::append(lists, p.grad());
   }
   return lists;
 }
@@ -65,8 +62,10 @@ double clip_grad_norm_(const std::vector<Tensor>& parameters, double max_norm, d
   const ByDevice lists = gradients(parameters);
   const Tensor norm = total_norm(lists, norm_type);
   const double value = norm.item().toDouble();
-  check(!error_if_nonfinite || std::isfinite(value), "The total norm of order ", norm_type, " for gradients from `parameters` is ",
-        value, ", so it cannot be clipped. To scale the gradients with the non-finite norm anyway, set error_if_nonfinite=false");
+  check(!error_if_nonfinite || std::isfinite(value), "The total norm of order ", norm_type,
+        " for gradients from `parameters` is ", value,
+        ", so it cannot be clipped. To scale the gradients with the non-finite norm anyway, set "
+        "error_if_nonfinite=false");
   limit(lists, norm, max_norm);
   return value;
 }
@@ -83,6 +82,8 @@ void clip_grad_value_(const std::vector<Tensor>& parameters, double clip_value) 
   }
 }
 
-void clip_grad_value_(const Tensor& parameter, double clip_value) { clip_grad_value_(std::vector{parameter}, clip_value); }
+void clip_grad_value_(const Tensor& parameter, double clip_value) {
+  clip_grad_value_(std::vector{parameter}, clip_value);
+}
 
 }  // namespace halftone::nn::utils

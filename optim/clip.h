@@ -1,5 +1,5 @@
-// Limits on gradients, between backward and the optimizer's step. Under a GradScaler call unscale_() first: a limit on scaled
-// gradients is not the limit you mean.
+// Limits on gradients, between backward and the optimizer's step. Under a GradScaler call unscale_() first: a limit on
+// scaled gradients is not the limit you mean.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,6 @@
 #include "optim/optimizer.h"
 
+#include <algorithm>
 #include <typeinfo>
 #include <unordered_set>
 
@@ -12,6 +13,12 @@ std::string group_prefix(std::size_t group) { return str("param_groups.", group,
 std::string state_prefix(std::size_t param) { return str("state.", param, "."); }
 
 }  // namespace
+
+void append(ByDevice& lists, const Tensor& tensor) {
+  auto list = std::ranges::find(lists, tensor.device(), [](const auto& entry) { return entry.first; });
+  if (list == lists.end()) list = lists.insert(list, {tensor.device(), {}});
+  list->second.push_back(tensor);
+}
 
 Optimizer::Optimizer(std::vector<OptimizerParamGroup> groups, std::unique_ptr<OptimizerOptions> defaults)
     : defaults_(std::move(defaults)) {
@@ -87,7 +94,8 @@ Tensor Optimizer::compute_loss(const LossClosure& closure) {
 }
 
 std::unique_ptr<OptimizerParamState> Optimizer::make_state() const {
-  fail<NotImplementedError>("load_state_dict: this optimizer does not override make_state(), which makes the state to load");
+  fail<NotImplementedError>(
+      "load_state_dict: this optimizer does not override make_state(), which makes the state to load");
 }
 
 StateDict Optimizer::state_dict() const {
@@ -112,7 +120,8 @@ void Optimizer::load_state_dict(const StateDict& saved) {
   std::vector<std::unique_ptr<OptimizerOptions>> options;
   for (std::size_t g = 0; g < param_groups_.size(); ++g) {
     const StateDict part = saved.part(group_prefix(g));
-    check<ValueError>(!part.empty(), "load_state_dict: parameter group ", g, " of the optimizer is not in the saved state");
+    check<ValueError>(!part.empty(), "load_state_dict: parameter group ", g,
+                      " of the optimizer is not in the saved state");
     const auto params = part.get<std::size_t>("params");
     check<ValueError>(params == param_groups_[g].params().size(), "load_state_dict: parameter group ", g, " has ",
                       param_groups_[g].params().size(), " parameters but was saved with ", params);

@@ -1,5 +1,5 @@
-// The parts every optimizer is made of: options, groups of parameters that share them, state kept for each parameter, and
-// the step. The protocol is libtorch's; an optimizer of your own derives from Optimizer and overrides step().
+// The parts every optimizer is made of: options, groups of parameters that share them, state kept for each parameter,
+// and the step. The protocol is libtorch's; an optimizer of your own derives from Optimizer and overrides step().
 #pragma once
 
 #include <functional>
@@ -14,8 +14,7 @@
 namespace halftone::optim {
 
 /// Saves the fields that `object.visit_fields(visit)` names by calling visit("name", field) for each.
-template <class T>
-void save_fields(const T& object, StateDict& out) {
+template <class T> void save_fields(const T& object, StateDict& out) {
   const_cast<T&>(object).visit_fields([&](const char* key, auto& field) {  // reads only
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(field)>, Tensor>) {
       if (field.defined()) out.tensors[key] = field;
@@ -26,8 +25,7 @@ void save_fields(const T& object, StateDict& out) {
 }
 
 /// Fills them from what save_fields() saved.
-template <class T>
-void load_fields(T& object, const StateDict& in) {
+template <class T> void load_fields(T& object, const StateDict& in) {
   object.visit_fields([&]<class Field>(const char* key, Field& field) {
     if constexpr (std::is_same_v<Field, Tensor>) {
       field = in.tensors.contains(key) ? in.tensor(key).detach().clone() : Tensor();
@@ -36,6 +34,10 @@ void load_fields(T& object, const StateDict& in) {
     }
   });
 }
+
+/// Tensors by the device they live on, in the order in which the devices occur.
+using ByDevice = std::vector<std::pair<Device, std::vector<Tensor>>>;
+void append(ByDevice& lists, const Tensor& tensor);
 
 /// What an optimizer remembers of one parameter.
 class OptimizerParamState {
@@ -66,8 +68,7 @@ class OptimizerOptions {
 };
 
 /// Derives clone(), save() and load(); the last two need `template <class Visit> void visit_fields(Visit visit)`.
-template <class Base, class Derived>
-class Cloneable : public Base {
+template <class Base, class Derived> class Cloneable : public Base {
  public:
   std::unique_ptr<Base> clone() const override { return std::make_unique<Derived>(self()); }
   void save(StateDict& out) const override {
@@ -80,15 +81,14 @@ class Cloneable : public Base {
   }
 
  private:
-  template <class T>
-  static constexpr bool kHasFields = requires(T& t) { t.visit_fields([](const char*, auto&) {}); };
+  template <class T> static constexpr bool kHasFields = requires(T& t) {
+    t.visit_fields([](const char*, auto&) {});
+  };
   const Derived& self() const { return static_cast<const Derived&>(*this); }
 };
 
-template <class Derived>
-class OptimizerCloneableParamState : public Cloneable<OptimizerParamState, Derived> {};
-template <class Derived>
-class OptimizerCloneableOptions : public Cloneable<OptimizerOptions, Derived> {};
+template <class Derived> class OptimizerCloneableParamState : public Cloneable<OptimizerParamState, Derived> {};
+template <class Derived> class OptimizerCloneableOptions : public Cloneable<OptimizerOptions, Derived> {};
 
 /// Parameters that share options. A group made without options takes the optimizer's defaults.
 class OptimizerParamGroup {
@@ -149,8 +149,7 @@ class Optimizer {
   const State& state() const { return state_; }
 
   /// Names for messages, from anything that lists them as `module->named_parameters()` does.
-  template <class Named>
-  void name_parameters(const Named& named) {
+  template <class Named> void name_parameters(const Named& named) {
     for (const auto& item : named) names_[item.value().unsafeGetTensorImpl()] = item.key();
   }
   /// "'fc.weight'" if it was named, else "parameter 2 of group 0".
@@ -167,8 +166,7 @@ class Optimizer {
   /// Calls the closure, if there is one, with recording on.
   static Tensor compute_loss(const LossClosure& closure);
   /// The state of a parameter, made when it has none.
-  template <class S>
-  S& state_of(const Tensor& param) {
+  template <class S> S& state_of(const Tensor& param) {
     std::unique_ptr<OptimizerParamState>& state = state_[param.unsafeGetTensorImpl()];
     if (!state) state = std::make_unique<S>();
     return static_cast<S&>(*state);

@@ -1,4 +1,5 @@
-// Optimizers that take part in gradient scaling: they divide by the scale and skip a step without the host ever knowing.
+// Optimizers that take part in gradient scaling: they divide by the scale and skip a step without the host ever
+// knowing.
 #pragma once
 
 #include <map>
@@ -39,10 +40,7 @@ class MasterState {
   void write_back(const Tensor& param);
 
  protected:
-  template <class Visit>
-  void visit_master(Visit visit) {
-    visit("master", master_);
-  }
+  template <class Visit> void visit_master(Visit visit) { visit("master", master_); }
 
  private:
   Tensor master_;

@@ -146,9 +146,9 @@ std::vector<double> OneCycleLR::get_lrs() {
   const double first = max_lr_ / options_.div_factor, last = first / options_.final_div_factor;
   const auto now = static_cast<double>(std::min(step_count_, options_.total_steps - 1));
   const auto total = static_cast<double>(options_.total_steps);
-  const double top = options_.pct_start * total - 1;
-  const double lr = now <= top ? between(first, max_lr_, now / top)
-                               : between(max_lr_, last, (now - top) / (total - 1 - top));
+  const double top = options_.pct_start * total - 1, way_down = total - 1 - top;
+  const double lr = now < top ? between(first, max_lr_, now / top)
+                              : between(max_lr_, last, way_down > 0 ? (now - top) / way_down : 0);
   return std::vector<double>(base_lrs().size(), lr);
 }
 
@@ -161,7 +161,8 @@ ReduceLROnPlateau::ReduceLROnPlateau(Optimizer& optimizer, ReduceLROnPlateauOpti
 }
 
 bool ReduceLROnPlateau::improves(double metric) const {
-  return options_.lower_is_better ? metric < best_ * (1 - options_.threshold) : metric > best_ * (1 + options_.threshold);
+  return options_.lower_is_better ? metric < best_ * (1 - options_.threshold)
+                                  : metric > best_ * (1 + options_.threshold);
 }
 
 void ReduceLROnPlateau::step(double metric) {

@@ -1,5 +1,6 @@
-// Learning-rate schedules with the semantics of PyTorch's Python classes: making a scheduler is epoch 0, every step() is
-// the next one. Schedules that multiply change what they find, so that they combine with each other and with set_lr().
+// Learning-rate schedules with the semantics of PyTorch's Python classes: making a scheduler is epoch 0, every step()
+// is the next one. Schedules that multiply change what they find, so that they combine with each other and with
+// set_lr().
 #pragma once
 
 #include "optim/optimizer.h"

@@ -25,9 +25,9 @@ void SGD::update(const Scaling& scaling) {
   }
 }
 
-// True for the step that fills an empty momentum buffer with the plain gradient. Without dampening the formula does that
-// by itself from a buffer of zeros. With it, one must know whether the earlier steps were skipped, and wait for the
-// answer until one was taken.
+// True for the step that fills an empty momentum buffer with the plain gradient. Without dampening the formula does
+// that by itself from a buffer of zeros. With it, one must know whether the earlier steps were skipped, and wait for
+// the answer until one was taken.
 bool SGD::begins(const SGDOptions& options, const Tensor& param, const Scaling& scaling) {
   if (options.momentum() == 0) return false;
   auto& state = state_of<SGDParamState>(param);
@@ -60,7 +60,8 @@ void SGD::run(const SGDOptions& o, bool first, const Batch& batch, const Scaling
   bump_versions(batch.targets);
   if (grad_scale.defined()) bump_versions(batch.grads);
   for (std::size_t i = 0; i < batch.params.size(); ++i) {
-    if (!batch.targets[i].is_same(batch.params[i])) state_of<SGDParamState>(batch.params[i]).write_back(batch.params[i]);
+    if (!batch.targets[i].is_same(batch.params[i]))
+      state_of<SGDParamState>(batch.params[i]).write_back(batch.params[i]);
   }
 }
 

@@ -20,8 +20,7 @@ struct SGDOptions : public OptimizerCloneableOptions<SGDOptions> {
   double get_lr() const override { return lr(); }
   void set_lr(double value) override { lr_ = value; }
   void validate() const override;
-  template <class Visit>
-  void visit_fields(Visit visit) {
+  template <class Visit> void visit_fields(Visit visit) {
     visit("lr", lr_), visit("momentum", momentum_), visit("dampening", dampening_);
     visit("weight_decay", weight_decay_), visit("nesterov", nesterov_), visit("maximize", maximize_);
     visit("master_weights", master_weights_);
@@ -32,8 +31,7 @@ struct SGDParamState : public OptimizerCloneableParamState<SGDParamState>, publi
   TORCH_ARG(Tensor, momentum_buffer);
 
  public:
-  template <class Visit>
-  void visit_fields(Visit visit) {
+  template <class Visit> void visit_fields(Visit visit) {
     visit("momentum_buffer", momentum_buffer_);
     visit_master(visit);
   }

@@ -1,12 +1,12 @@
-// Regions: which op runs in which dtype, what is cast and cached, how regions nest, fail and travel to threads. Tests named
-// test_... are the counterparts of PyTorch's of that name.
+// Regions: which op runs in which dtype, what is cast and cached, how regions nest, fail and travel to threads. Tests
+// named test_... are the counterparts of PyTorch's of that name.
 #include <atomic>
 #include <set>
 #include <thread>
 
 #include "amp/amp.h"
-#include "autograd/engine.h"
 #include "autograd/apply.h"
+#include "autograd/engine.h"
 #include "autograd/ops.h"
 #include "core/runtime.h"
 #include "optim/optim.h"
@@ -77,7 +77,8 @@ const std::vector<Case>& cases() {
       {"mv", {{n, n}, {n}}, [](Args a) { return a[0].mv(a[1]); }},
       {"addmm", {{n, n}, {n, n}, {n, n}}, [](Args a) { return a[0].addmm(a[1], a[2]); }},
       {"linear", {{n, n}, {n, n}, {n}}, [](Args a) { return linear(a[0], a[1], a[2]); }},
-      {"scaled_dot_product_attention", {{2, 4, n}, {2, 4, n}, {2, 4, n}},
+      {"scaled_dot_product_attention",
+       {{2, 4, n}, {2, 4, n}, {2, 4, n}},
        [](Args a) { return scaled_dot_product_attention(a[0], a[1], a[2]); }},
       {"einsum", {{n, n}, {n, n}}, [](Args a) { return einsum("ij,jk->ik", a); }},
       {"conv1d", {{1, n, n}, {n, n, 3}, {n}}, [](Args a) { return conv1d(a[0], a[1], a[2]); }},
@@ -114,7 +115,9 @@ const std::vector<Case>& cases() {
       {"smooth_l1_loss", {{n}, {n}}, [](Args a) { return smooth_l1_loss(a[0], a[1]); }},
       {"huber_loss", {{n}, {n}}, [](Args a) { return huber_loss(a[0], a[1]); }},
       {"kl_div", {{n}, {n}}, [](Args a) { return kl_div(a[0], a[1]); }},
-      {"binary_cross_entropy_with_logits", {{n}, {n}}, [](Args a) { return binary_cross_entropy_with_logits(a[0], a[1]); }},
+      {"binary_cross_entropy_with_logits",
+       {{n}, {n}},
+       [](Args a) { return binary_cross_entropy_with_logits(a[0], a[1]); }},
       {"max_pool3d", {{n, n}}, [](Args a) { return max_pool3d(images(a), 2); }},
       {"avg_pool3d", {{n, n}}, [](Args a) { return avg_pool3d(images(a), 2); }},
 
@@ -200,7 +203,8 @@ TEST_CASE("every op with a policy has a case here", "[amp]") {
 
 TEST_CASE("test_autocast_torch_low_precision: products and convolutions give the region's dtype", "[amp]") {
   for (const Dtype low : {kBFloat16, kFloat16}) {
-    for (const Dtype came : {kFloat32, kBFloat16, kFloat16}) check_ops(Precision::lower, std::array{came}, low, low, low);
+    for (const Dtype came : {kFloat32, kBFloat16, kFloat16})
+      check_ops(Precision::lower, std::array{came}, low, low, low);
     check_ops(Precision::lower, std::array{kFloat32, kFloat16, kBFloat16}, low, low, low);
   }
 }
@@ -238,22 +242,20 @@ TEST_CASE("test_autocast_torch_need_autocast_promote: mixed arguments meet in th
     std::array<Dtype, 2> came;
     Dtype ran;
   };
-  for (const Row& row : {Row{{kFloat16, kFloat32}, kFloat32}, Row{{kFloat32, kFloat16}, kFloat32},
-                         Row{{kBFloat16, kFloat32}, kFloat32}, Row{{kFloat16, kBFloat16}, kFloat32},
-                         Row{{kBFloat16, kFloat16}, kFloat32}, Row{{kFloat16, kFloat16}, kFloat16},
-                         Row{{kBFloat16, kBFloat16}, kBFloat16}, Row{{kFloat32, kFloat32}, kFloat32}}) {
+  for (const Row& row :
+       {Row{{kFloat16, kFloat32}, kFloat32}, Row{{kFloat32, kFloat16}, kFloat32}, Row{{kBFloat16, kFloat32}, kFloat32},
+        Row{{kFloat16, kBFloat16}, kFloat32}, Row{{kBFloat16, kFloat16}, kFloat32}, Row{{kFloat16, kFloat16}, kFloat16},
+        Row{{kBFloat16, kBFloat16}, kBFloat16}, Row{{kFloat32, kFloat32}, kFloat32}}) {
     for (const Dtype low : {kBFloat16, kFloat16}) check_ops(Precision::promote, row.came, low, row.ran, row.ran);
   }
 }
 
 TEST_CASE("test_autocast_torch_expect_builtin_promote: arithmetic and comparisons promote by themselves", "[amp]") {
   using Binary = Tensor (*)(const Tensor&, const Tensor&);
-  const Binary comparisons[] = {[](const Tensor& a, const Tensor& b) { return a == b; },
-                                [](const Tensor& a, const Tensor& b) { return a >= b; },
-                                [](const Tensor& a, const Tensor& b) { return a > b; },
-                                [](const Tensor& a, const Tensor& b) { return a <= b; },
-                                [](const Tensor& a, const Tensor& b) { return a < b; },
-                                [](const Tensor& a, const Tensor& b) { return a != b; }};
+  const Binary comparisons[] = {
+      [](const Tensor& a, const Tensor& b) { return a == b; }, [](const Tensor& a, const Tensor& b) { return a >= b; },
+      [](const Tensor& a, const Tensor& b) { return a > b; },  [](const Tensor& a, const Tensor& b) { return a <= b; },
+      [](const Tensor& a, const Tensor& b) { return a < b; },  [](const Tensor& a, const Tensor& b) { return a != b; }};
   const Binary arithmetic[] = {[](const Tensor& a, const Tensor& b) { return a + b; },
                                [](const Tensor& a, const Tensor& b) { return a.div(b); },
                                [](const Tensor& a, const Tensor& b) { return a.mul(b); }};
@@ -466,7 +468,8 @@ TEST_CASE("test_cache_disabled: without the cache every use casts", "[amp][cache
   const amp::trace trace;
   x.mm(w), x.mm(w);
   CHECK(amp::autocast_cache().entries == 0);
-  for (const amp::TraceRecord& record : trace.records()) CHECK((record.inputs[1].is_cast() && !record.inputs[1].cached));
+  for (const amp::TraceRecord& record : trace.records())
+    CHECK((record.inputs[1].is_cast() && !record.inputs[1].cached));
 }
 
 TEST_CASE("A2: a weight changed in place inside a region is seen", "[amp][cache]") {
@@ -539,8 +542,9 @@ TEST_CASE("A11: 1000 uses of one weight in a bfloat16 region give gradient 1000,
   }
 }
 
-TEST_CASE("test_autocast_nograd_caching_issue_158232: a first use under no_grad does not cost later ones their gradient",
-          "[amp][cache]") {
+TEST_CASE(
+    "test_autocast_nograd_caching_issue_158232: a first use under no_grad does not cost later ones their gradient",
+    "[amp][cache]") {
   const Tensor w = weight(), b = weight({n}), x = ones({n, n});
   const amp::autocast region(kCPU);
   {
@@ -634,7 +638,8 @@ TEST_CASE("an op of the user has the policy it was registered with", "[amp]") {
     Precision precision;
     Dtype result;
   };
-  for (const Row& row : {Row{Precision::lower, kBFloat16}, Row{Precision::full, kFloat32}, Row{Precision::any, kFloat16}}) {
+  for (const Row& row :
+       {Row{Precision::lower, kBFloat16}, Row{Precision::full, kFloat32}, Row{Precision::any, kFloat16}}) {
     const OpInfo& info = amp::register_policy("my_double", row.precision);
     CHECK(find_op("my_double") == &info);
     const Tensor x = ones({2}, kFloat16).requires_grad_();

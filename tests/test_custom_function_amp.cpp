@@ -20,12 +20,15 @@ Seen seen;
 
 struct MyMM : Function<MyMM> {
   static Tensor forward(AutogradContext* ctx, Tensor a, Tensor b) {
-    return amp::custom_fwd(ctx, kCPU, [&](const Tensor& x, const Tensor& y) {
-      seen.a = x.dtype();
-      seen.forward_on = amp::is_autocast_enabled(kCPU);
-      ctx->save_for_backward({x, y});
-      return x.mm(y);
-    }, a, b);
+    return amp::custom_fwd(
+        ctx, kCPU,
+        [&](const Tensor& x, const Tensor& y) {
+          seen.a = x.dtype();
+          seen.forward_on = amp::is_autocast_enabled(kCPU);
+          ctx->save_for_backward({x, y});
+          return x.mm(y);
+        },
+        a, b);
   }
   static tensor_list backward(AutogradContext* ctx, tensor_list g) {
     return amp::custom_bwd(ctx, [&] {

@@ -106,7 +106,8 @@ struct OnlySecond : Function<OnlySecond> {
 
 }  // namespace
 
-TEST_CASE("a function has several results; a gradient that does not come is zero, or undefined if asked for", "[function]") {
+TEST_CASE("a function has several results; a gradient that does not come is zero, or undefined if asked for",
+          "[function]") {
   const Tensor a = leaf(3), b = leaf(4);
   auto y = SumAndProduct::apply(a, b);
   (y[0] + y[1]).sum().backward();
@@ -318,10 +319,11 @@ TEST_CASE("gradients that are too many, or of a wrong shape, are errors; a wrong
     int mode;
     const char* message;
   };
-  for (const Row& row : {Row{0, "incorrect number of gradients (expected 2, got 0)"},
-                         Row{1, "returned a gradient at position 1, but the corresponding forward input was not a tensor"},
-                         Row{2, "incorrect number of gradients (expected 2, got 3)"},
-                         Row{4, "ReturnsBackward returned an invalid gradient: got [5]"}}) {
+  for (const Row& row :
+       {Row{0, "incorrect number of gradients (expected 2, got 0)"},
+        Row{1, "returned a gradient at position 1, but the corresponding forward input was not a tensor"},
+        Row{2, "incorrect number of gradients (expected 2, got 3)"},
+        Row{4, "ReturnsBackward returned an invalid gradient: got [5]"}}) {
     INFO("mode " << row.mode);
     CHECK_THROWS_WITH(Returns::apply(leaf(), row.mode).sum().backward(), ContainsSubstring(row.message));
   }

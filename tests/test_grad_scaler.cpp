@@ -5,8 +5,9 @@
 #include "amp/amp.h"
 #include "autograd/engine.h"
 #include "autograd/ops.h"
-#include "core/serialize.h"
+#include "core/random.h"
 #include "core/runtime.h"
+#include "core/serialize.h"
 #include "kernels/backend.h"
 #include "optim/optim.h"
 #include "tests/catch.h"
@@ -88,7 +89,8 @@ TEST_CASE("test_grad_scaling_scale: tensors at any depth are scaled, containers 
   CHECK(first(std::get<1>(scaled)[0]) == 8);
   CHECK(std::get<1>(scaled)[0].device() == Device("cpu:1"));
   CHECK(first(std::get<2>(scaled).at("key").second) == 8);
-  CHECK_THROWS_WITH(scaler.scale(Tensor()), ContainsSubstring("outputs must be floating tensors, got an undefined one"));
+  CHECK_THROWS_WITH(scaler.scale(Tensor()),
+                    ContainsSubstring("outputs must be floating tensors, got an undefined one"));
   CHECK_THROWS_WITH(scaler.scale(ones({2}, kInt64)), ContainsSubstring("int64[2]"));
 }
 
@@ -221,7 +223,8 @@ struct Scenario {
   bool enabled = true;
   int skipped = kSkipped;  // the batch in which an inf is planted
   // From the scaled loss to the step; the inf is planted by `spoil` after backward.
-  std::function<void(const Net&, optim::Optimizer&, GradScaler&, const std::function<void()>& spoil, const Tensor& loss)>
+  std::function<void(const Net&, optim::Optimizer&, GradScaler&, const std::function<void()>& spoil,
+                     const Tensor& loss)>
       scaled_step;
   // What is done to the control's gradients before its step.
   std::function<void(const Net&)> prepare_control = [](const Net&) {};
@@ -247,7 +250,8 @@ void check_nets_agree(const Net& control, const Net& scaled, double tolerance) {
 void run(const Scenario& s) {
   INFO(s.optimizer << (s.enabled ? "" : ", disabled"));
   const Net control = Net::make(), net = Net::make();
-  const auto control_optimizer = optimizer_of(s.optimizer, control.params()), optimizer = optimizer_of(s.optimizer, net.params());
+  const auto control_optimizer = optimizer_of(s.optimizer, control.params()),
+             optimizer = optimizer_of(s.optimizer, net.params());
   GradScaler scaler(kCPU, {.init_scale = 128, .growth_interval = 1, .enabled = s.enabled});
   for (int batch = 0; batch < kBatches; ++batch) {
     const Tensor x = rand({8, 8}), y = rand({8, 8});
@@ -294,9 +298,11 @@ TEST_CASE("a scaled run equals a plain one that skips the same step, for every o
   }
 }
 
-TEST_CASE("test_grad_scaling_autocast_fused_optimizers: explicit unscale_ or not, the run is the same", "[amp][scaler]") {
+TEST_CASE("test_grad_scaling_autocast_fused_optimizers: explicit unscale_ or not, the run is the same",
+          "[amp][scaler]") {
   for (const char* const optimizer : kOptimizers) {
-    Scenario s{.optimizer = optimizer};
+    Scenario s;
+    s.optimizer = optimizer;
     s.scaled_step = [](const Net& net, optim::Optimizer& o, GradScaler& scaler, const std::function<void()>& spoil,
                        const Tensor& loss) {
       scaler.scale(loss).backward();
@@ -312,7 +318,8 @@ TEST_CASE("test_grad_scaling_autocast_fused_optimizers: explicit unscale_ or not
   }
 }
 
-TEST_CASE("test_grad_scaling_autocast: with a region, and with the scaler saved and restored at every batch", "[amp][scaler]") {
+TEST_CASE("test_grad_scaling_autocast: with a region, and with the scaler saved and restored at every batch",
+          "[amp][scaler]") {
   Scenario s{.scaled_step = plain_step};
   s.autocast = true;
   s.tolerance = 5e-2;  // bfloat16
@@ -518,7 +525,7 @@ TEST_CASE("G7: gradients in bfloat16 and float64 are unscaled; float16 ones only
 
 TEST_CASE("G4: each call in each stage is allowed or names what is wrong", "[amp][scaler]") {
   struct Row {
-    std::string before;   // the calls so far: u, s or p for unscale_, step, update
+    std::string before;  // the calls so far: u, s or p for unscale_, step, update
     char call;
     const char* message;  // empty when it is allowed
   };
@@ -580,7 +587,8 @@ TEST_CASE("G2: a closure is refused while the scaler is enabled", "[amp][scaler]
   CHECK(first(disabled.step(sgd, closure).value) == 3);
 }
 
-TEST_CASE("G5: a failure in unscale_ leaves the stage and the gradients as they were, and names the parameter", "[amp][scaler]") {
+TEST_CASE("G5: a failure in unscale_ leaves the stage and the gradients as they were, and names the parameter",
+          "[amp][scaler]") {
   const Tensor p = parameter(), half = parameter(1, kFloat16);
   PlainDescent descent({p, half});
   GradScaler scaler = scaler_of(4);
@@ -604,7 +612,8 @@ TEST_CASE("G6: an optimizer without any gradient is a clear error", "[amp][scale
     const auto optimizer = optimizer_of(kind, {p});
     GradScaler scaler = scaler_of(4);
     scaler.scale(q.sum()).backward();
-    CHECK_THROWS_WITH(scaler.step(*optimizer), ContainsSubstring("No inf checks were recorded for this optimizer, as none"));
+    CHECK_THROWS_WITH(scaler.step(*optimizer),
+                      ContainsSubstring("No inf checks were recorded for this optimizer, as none"));
     p.mutable_grad() = ones({3});
     CHECK_NOTHROW(scaler.step(*optimizer));
     scaler.update();
@@ -772,8 +781,9 @@ TEST_CASE("test_grad_scaling_state_dict: all five fields arrive, before and afte
 
 TEST_CASE("state that is empty, incomplete or senseless is refused, and changes nothing", "[amp][scaler]") {
   GradScaler scaler = scaler_of(4);
-  CHECK_THROWS_WITH(scaler.load_state_dict({}), ContainsSubstring("the source state dict is empty, possibly because it was "
-                                                                  "saved from a disabled GradScaler"));
+  CHECK_THROWS_WITH(scaler.load_state_dict({}),
+                    ContainsSubstring("the source state dict is empty, possibly because it was "
+                                      "saved from a disabled GradScaler"));
   StateDict state = scaler.state_dict();
   state.values.erase("backoff_factor");
   CHECK_THROWS_WITH(scaler.load_state_dict(state), ContainsSubstring("no value 'backoff_factor'"));

@@ -517,6 +517,14 @@ TEST_CASE("writes by index are part of the graph", "[ops][indexing]") {
   CHECK_THROWS_WITH(x.index_put_({0}, v), ContainsSubstring("leaf Variable that requires grad"));
 }
 
+TEST_CASE("values may come from the memory that is written", "[ops][indexing]") {
+  const Tensor x = arange(4).reshape({2, 2});
+  x.index_put_({tensor({1, 0})}, x);
+  CHECK(list(x) == Doubles{2, 3, 0, 1});
+  x.scatter_(0, tensor({{1, 1}, {0, 0}}), x);
+  CHECK(list(x) == Doubles{0, 1, 2, 3});
+}
+
 TEST_CASE("scatters in place are part of the graph", "[ops][indexing]") {
   const Tensor x = ones({2, 2}).requires_grad_();
   const Tensor y = x * 2;

@@ -4,6 +4,7 @@
 #include <set>
 #include <sstream>
 
+#include "amp/autocast.h"
 #include "autograd/engine.h"
 #include "autograd/op_table.h"
 #include "tests/catch.h"
@@ -222,5 +223,42 @@ TEST_CASE("16-bit gradients are near those of float32", "[ops][half]") {
     INFO(dtype);
     const std::vector<Tensor> narrow = make_inputs(c, dtype);
     if (c.derivatives != 0) compare_gradients(c, narrow, widened(narrow), dtype, tolerance(dtype, 30));
+  });
+}
+
+// ---------------------------------------------------------------- autocast
+
+namespace {
+
+// The dtype of a case's result in a region of bfloat16, or Undefined if the region refuses the op.
+Dtype result_in_region(const OpCase& c, In inputs) {
+  const amp::autocast region(kCPU, kBFloat16);
+  try {
+    return c.run(inputs).dtype();
+  } catch (const Error&) {
+    return Dtype::Undefined;
+  }
+}
+
+// What the op's row promises for float32 inputs, or for bfloat16 ones, which outside a region give `outside`.
+Dtype promised(Precision precision, Dtype inputs, Dtype outside) {
+  if (precision == Precision::banned) return Dtype::Undefined;
+  if (!is_floating_point(outside)) return outside;
+  switch (precision) {
+    case Precision::lower: return kBFloat16;
+    case Precision::full:
+    case Precision::full_if_unset: return kFloat32;
+    default: return inputs;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("autocast gives each op the precision its row asks for", "[ops][amp]") {
+  const Dtype dtype = GENERATE(kFloat32, kBFloat16);
+  for_each_case([dtype](const OpCase& c) {
+    INFO("inputs in " << dtype);
+    const std::vector<Tensor> inputs = make_inputs(c, dtype);
+    CHECK(result_in_region(c, inputs) == promised(find_op(c.op)->precision, dtype, c.run(inputs).dtype()));
   });
 }

@@ -62,8 +62,7 @@ SGDOptions sgd_options(const Settings& s) {
       .maximize(s.maximize);
 }
 
-template <class Options>
-Options adam_options(const Settings& s) {
+template <class Options> Options adam_options(const Settings& s) {
   return Options(s.lr)
       .betas({s.beta1, s.beta2})
       .eps(s.eps)
@@ -81,7 +80,8 @@ std::unique_ptr<ScaledOptimizer> make(const Trajectory& row, const std::vector<T
 void check_close(const Tensor& t, const double* wanted, Dtype dtype) {
   const double tolerance = dtype == kFloat64 ? 1e-13 : 1e-6;
   const std::vector<double> got = to_vector(t);
-  for (std::size_t i = 0; i < got.size(); ++i) CHECK(std::abs(got[i] - wanted[i]) <= tolerance * (1 + std::abs(wanted[i])));
+  for (std::size_t i = 0; i < got.size(); ++i)
+    CHECK(std::abs(got[i] - wanted[i]) <= tolerance * (1 + std::abs(wanted[i])));
 }
 
 Tensor flag(float value) { return full({}, value, kFloat32); }
@@ -107,7 +107,8 @@ TEST_CASE("optimizers follow PyTorch's trajectories", "[optim]") {
 TEST_CASE("scaled steps and skipped ones give the same trajectories", "[optim]") {
   const Tensor scale = flag(1024), overflow = flag(1), fine = flag(0);
   for (const Trajectory& row : kTrajectories) {
-    INFO(row.kind << " " << row.dtype << " dampening " << row.settings.dampening << " amsgrad " << row.settings.amsgrad);
+    INFO(row.kind << " " << row.dtype << " dampening " << row.settings.dampening << " amsgrad "
+                  << row.settings.amsgrad);
     const Tensor p = parameter(row.dtype);
     const auto optimizer = make(row, {p});
     for (int step = 0; step < 6; ++step) {
@@ -258,7 +259,8 @@ TEST_CASE("an optimizer refuses parameters that it cannot update", "[optim]") {
   const auto made_of = [](std::vector<Tensor> params) { SGD sgd(std::move(params), 0.1); };
   CHECK_THROWS_WITH(made_of({}), ContainsSubstring("empty parameter list"));
   CHECK_THROWS_WITH(SGD(std::vector<OptimizerParamGroup>{}, 0.1), ContainsSubstring("empty list of parameter groups"));
-  CHECK_THROWS_WITH(made_of({p, q, p}), ContainsSubstring("more than one parameter group, or twice in one: parameter 2 of"));
+  CHECK_THROWS_WITH(made_of({p, q, p}),
+                    ContainsSubstring("more than one parameter group, or twice in one: parameter 2 of"));
   CHECK_THROWS_WITH(made_of({p * 2}), ContainsSubstring("can't optimize a non-leaf Tensor: parameter 0 of group 0"));
   CHECK_THROWS_WITH(made_of({p, Tensor()}), ContainsSubstring("parameter 1 of group 0 is undefined"));
   CHECK_THROWS_WITH(made_of({zeros({2}, kInt64)}), ContainsSubstring("not of a floating dtype"));
@@ -283,7 +285,8 @@ TEST_CASE("options out of their range are errors that name the value", "[optim]"
   CHECK_THROWS_WITH(adam(AdamOptions().weight_decay(-1)), ContainsSubstring("Invalid weight_decay value: -1"));
 }
 
-TEST_CASE("an optimizer's state survives saving and loading, and training goes on as if nothing had happened", "[optim]") {
+TEST_CASE("an optimizer's state survives saving and loading, and training goes on as if nothing had happened",
+          "[optim]") {
   for (const Trajectory& row : kTrajectories) {
     INFO(row.kind << " " << row.dtype << " momentum " << row.settings.momentum << " amsgrad " << row.settings.amsgrad);
     Tensor p = parameter(row.dtype);
@@ -316,15 +319,18 @@ TEST_CASE("loading state that does not fit is an error, and changes nothing", "[
              wide = adam_of({std::vector{p, q}});
   one->step();
   const StateDict saved = one->state_dict();
-  CHECK_THROWS_WITH(two->load_state_dict(saved), ContainsSubstring("parameter group 1 of the optimizer is not in the saved"));
-  CHECK_THROWS_WITH(one->load_state_dict(two->state_dict()), ContainsSubstring("has 1 parameter groups but more were saved"));
+  CHECK_THROWS_WITH(two->load_state_dict(saved),
+                    ContainsSubstring("parameter group 1 of the optimizer is not in the saved"));
+  CHECK_THROWS_WITH(one->load_state_dict(two->state_dict()),
+                    ContainsSubstring("has 1 parameter groups but more were saved"));
   CHECK_THROWS_WITH(wide->load_state_dict(saved), ContainsSubstring("has 2 parameters but was saved with 1"));
   SGD sgd({q}, 0.1);
   CHECK_THROWS_WITH(sgd.load_state_dict(saved), ContainsSubstring("no value 'momentum'"));
   CHECK_THROWS_WITH(one->load_state_dict(sgd.state_dict()), ContainsSubstring("no value 'beta1'"));
   const Tensor other = zeros({2, 2}).requires_grad_();
   Adam differently_shaped({other}, AdamOptions(0.25));
-  CHECK_THROWS_WITH(differently_shaped.load_state_dict(saved), ContainsSubstring("exp_avg of parameter 0 of group 0 was saved as"));
+  CHECK_THROWS_WITH(differently_shaped.load_state_dict(saved),
+                    ContainsSubstring("exp_avg of parameter 0 of group 0 was saved as"));
   CHECK(differently_shaped.defaults().get_lr() == 0.25);
   CHECK(differently_shaped.param_groups()[0].options().get_lr() == 0.25);
   CHECK(differently_shaped.state().empty());
@@ -404,8 +410,8 @@ TEST_CASE("clip_grad_norm_ limits the norm over all gradients and returns the on
 TEST_CASE("a norm that is not finite is an error if asked for", "[optim]") {
   const Tensor p = parameter();
   p.mutable_grad() = full({kSize}, std::numeric_limits<double>::infinity(), kFloat32);
-  CHECK_THROWS_WITH(nn::utils::clip_grad_norm_(p, 1, 2, true), ContainsSubstring("The total norm of order 2") &&
-                                                                   ContainsSubstring("error_if_nonfinite=false"));
+  CHECK_THROWS_WITH(nn::utils::clip_grad_norm_(p, 1, 2, true),
+                    ContainsSubstring("The total norm of order 2") && ContainsSubstring("error_if_nonfinite=false"));
   CHECK(std::isinf(nn::utils::clip_grad_norm_(p, 1)));
   CHECK(isnan(p.grad()).all().item<bool>());
 }

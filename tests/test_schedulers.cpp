@@ -138,7 +138,14 @@ TEST_CASE("schedules refuse settings that make no sense", "[optim][schedulers]")
   CHECK_THROWS_WITH(ReduceLROnPlateau(o, {.factor = 1}), ContainsSubstring("factor must be below 1"));
   OneCycleLR cycle(o, 1, 3);
   cycle.step(), cycle.step();
-  CHECK_THROWS_WITH(cycle.step(), ContainsSubstring("tried to step 4 times; the cycle has 3 steps"));
+  const double last = lr(o);
+  cycle.step();
+  CHECK(lr(o) == last);
+  CHECK_THROWS_WITH(cycle.step(), ContainsSubstring("Tried to step 4 times. The specified number of total steps is 3"));
+  for (const double all_way : {0.0, 0.1, 1.0}) {  // no way up, one of no length, and no way down
+    OneCycleLR short_one(o, 1, {.total_steps = 10, .pct_start = all_way});
+    for (int i = 0; i < 10; ++i) CHECK((lr(o) > 0 && lr(o) <= 1)), short_one.step();
+  }
   ExponentialLR fall(o, 0.5);
   o.add_param_group(std::vector{zeros({1}).requires_grad_()});
   LambdaLR per_group(o, [](std::int64_t) { return 1.0; });

@@ -340,9 +340,9 @@ TEST_CASE("metadata of a tensor, and what an undefined one answers", "[shape]") 
   CHECK(t.stride(0) == 12);
   CHECK(t.numel() == 24);
   CHECK(t.nbytes() == 48);
-  CHECK(describe(t) == "float16[2, 3, 4]");
-  CHECK(describe(empty(1, "cpu:2")) == "float32[1] on cpu:2");
-  CHECK(describe(Tensor()) == "an undefined tensor");
+  CHECK(str(describe(t)) == "float16[2, 3, 4]");
+  CHECK(str(describe(empty(1, "cpu:2"))) == "float32[1] on cpu:2");
+  CHECK(str(describe(Tensor())) == "an undefined tensor");
   CHECK(message_of([&] { t.size(3); }) == "Dimension out of range (expected to be in range of [-3, 2], but got 3)");
   CHECK(message_of([] { empty({}).size(0); }) == "Dimension specified as 0 but tensor has no dimensions");
   CHECK(message_of([] { Tensor().sizes(); }) == "a defined tensor is needed, this one is undefined");

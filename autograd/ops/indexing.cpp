@@ -29,7 +29,7 @@ class Selector {
     check<IndexError>(!indices_.empty(), "index: expected at least one index, got an empty list");
     check<IndexError>(consumed() <= x_.dim(), "too many indices for tensor of dimension ", x_.dim(), ": got ",
                       consumed());
-    for (position_ = 0; position_ < indices_.size(); ++position_) take(indices_[position_]);
+    for (const TensorIndex& i : indices_) take(i);
     return std::move(selection_);
   }
 
@@ -95,7 +95,6 @@ class Selector {
 
   const Tensor& x_;
   ArrayRef<TensorIndex> indices_;
-  std::size_t position_ = 0;
   std::int64_t axis_ = 0;
   Selection selection_;
 };
@@ -125,8 +124,9 @@ Tensor without_leading_ones(Tensor values, std::size_t rank) {
 // Writes into x, a view perhaps.
 void put(const Tensor& x, const std::vector<Tensor>& tensors, const Tensor& given, Write mode) {
   const IndexPlace place = make_place(x, tensors);
-  const Tensor moved = given.to(TensorOptions(x.dtype()).device(x.device()));
-  const Tensor values = without_leading_ones(moved, place.result_sizes().size());
+  Tensor values = given.to(TensorOptions(x.dtype()).device(x.device()));
+  if (values.is_alias_of(x)) values = values.clone();  // it must not change while it is read
+  values = without_leading_ones(values, place.result_sizes().size());
   check_values_fit(place, values);
   write_in_place(
       op("index_put"), x, std::array{values}, [&](const Tensor& old) { return put_at(place, mode, old, values); },

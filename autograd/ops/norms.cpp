@@ -240,7 +240,8 @@ Tensor group_norm(const Tensor& x, std::int64_t num_groups, const Tensor& weight
     column[1] = input.size(1);
     Tensor y = layer_norm(input.reshape({groups, width}), width, {}, {}, eps).reshape(input.sizes());
     if (w.defined()) y = y * w.reshape(column);
-    return b.defined() ? y + b.reshape(column) : y;
+    if (b.defined()) y = y + b.reshape(column);
+    return y.to(input.dtype());  // 16-bit x takes float32 weight and bias
   });
 }
 

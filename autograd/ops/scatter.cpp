@@ -19,7 +19,7 @@ Tensor checked_index(const OpInfo& info, const Tensor& x, std::int64_t dim, cons
     fits = fits && (i == dim || index.size(i) <= x.size(i));
   check<ValueError>(fits || index.numel() == 0, info.name, ": index ", index.sizes(), " is larger than ", what, " ",
                     x.sizes(), " apart from dimension ", dim);
-  check_same_device(info, "index and " + std::string(what), index, x);
+  check_same_device(info, what, index, x);
   return index.to(kInt64);
 }
 
@@ -109,7 +109,8 @@ const Tensor& scatter_in_place(const OpInfo& info, Write mode, const Tensor& sel
         const Tensor places = checked_index(info, x, dim, index, "self");
         check_same_dtype(info, "self and source", x, source);
         Tensor target = x;
-        backend(x).scatter(mode, dim, places, cropped(info, source, places), target);
+        const Tensor from = source.is_alias_of(x) ? source.clone() : source;  // it must not change while it is read
+        backend(x).scatter(mode, dim, places, cropped(info, from, places), target);
       });
 }
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from common import ExampleCnn, emit, mnist, name_of, normalized
 
-EPOCHS, BATCH, LR = 5, 128, 0.004
+EPOCHS, BATCH, LR = 3, 128, 0.004
 
 
 def accuracy(net, x, target, region):

@@ -17,8 +17,9 @@ Cnn::Cnn() {
 }
 
 Tensor Cnn::forward(const Tensor& images) {
-  Tensor x = relu(max_pool2d(conv1(images), 2));  // [N, 16, 14, 14]; the pool first: relu has less to do then
-  x = relu(max_pool2d(conv2(x), 2));              // [N, 32, 7, 7]
+  // The pool comes before relu, which has less to do then; conv2 is quicker with the channels innermost.
+  Tensor x = relu(max_pool2d(conv1(images), 2)).contiguous(MemoryFormat::ChannelsLast);  // [N, 16, 14, 14]
+  x = relu(max_pool2d(conv2(x), 2));                                                     // [N, 32, 7, 7]
   return fc2(relu(fc1(x.flatten(1))));
 }
 

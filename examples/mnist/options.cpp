@@ -33,7 +33,7 @@ void add_training_options(CLI::App& app, Options& options, Texts& texts) {
   app.add_option("--model", options.model, "mlp or cnn")->check(CLI::IsMember({"mlp", "cnn"}))->capture_default_str();
   app.add_option("--precision", texts.precision, "fp32, bf16 or fp16")->check(CLI::IsMember(kPrecisions));
   app.add_option("--device", texts.device, "cpu, cuda or cuda:1");
-  app.add_option("--epochs", options.epochs, "passes over the training images [5]")->check(CLI::Range(1, 10000));
+  app.add_option("--epochs", options.epochs, "passes over the training images [3]")->check(CLI::Range(1, 10000));
   app.add_option("--batch-size", options.batch_size, "images a step")
       ->check(CLI::Range(1, 60000))
       ->capture_default_str();
@@ -96,7 +96,7 @@ std::optional<Options> parse_options(int argc, char** argv) {
   if (!texts.precision.empty()) options.precision = kPrecisions.at(texts.precision);
   if (!texts.device.empty()) options.device = parse_device(texts.device);
   options.use_scaler = !texts.no_scaler;
-  if (options.epochs == 0) options.epochs = options.smoke ? 1 : 5;
+  if (options.epochs == 0) options.epochs = options.smoke ? 1 : 3;
   if (options.stop_after == 0) options.stop_after = options.epochs;
   check_values(options);
   return options;

@@ -111,8 +111,34 @@ void ElementLoop<C>::run_range(std::int64_t first, std::int64_t last) const {
   }
 }
 
+namespace {
+
+// Nothing to convert and nothing to broadcast: the kernel runs on the operands' memory.
+template <class C>
+bool run_in_place(std::span<const Tensor* const> inputs, const Tensor& y, BlockKernel<C> kernel, const void* functor) {
+  const std::int64_t n = y.numel();
+  const auto plain = [n](const Tensor& t) { return t.dtype() == dtype_of<C> && t.is_contiguous() && t.numel() == n; };
+  const C* data[kMaxOperands];
+  for (std::size_t k = 0; k < inputs.size(); ++k) {
+    if (!plain(*inputs[k])) return false;
+    data[k] = static_cast<const C*>(inputs[k]->data_ptr());
+  }
+  if (!plain(y)) return false;
+  C* out = static_cast<C*>(y.data_ptr());
+  const std::size_t count = inputs.size();
+  parallel_for(0, n, kParallelGrain, [&](std::int64_t first, std::int64_t last) {
+    const C* in[kMaxOperands];
+    for (std::size_t k = 0; k < count; ++k) in[k] = data[k] + first;
+    kernel(functor, last - first, in, out + first);
+  });
+  return true;
+}
+
+}  // namespace
+
 template <class C>
 void run_elements(std::span<const Tensor* const> inputs, const Tensor& y, BlockKernel<C> kernel, const void* functor) {
+  if (run_in_place<C>(inputs, y, kernel, functor)) return;
   ElementLoop<C> loop;
   loop.inputs = static_cast<int>(inputs.size());
   loop.kernel = kernel;
