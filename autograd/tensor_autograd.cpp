@@ -36,6 +36,7 @@ const Tensor& Tensor::requires_grad_(bool on) const {
         "requires_grad_: you can only change requires_grad flags of leaf variables. If you want to use a computed "
         "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach()");
   if (is_leaf()) ref().requires_grad = on;
+  if (on) edge_of(*this);  // a leaf's node is made now: threads that share a parameter must not race to make it
   return *this;
 }
 

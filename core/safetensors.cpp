@@ -46,13 +46,22 @@ Json to_json(const Value& value) {
   return std::visit([](const auto& v) { return Json(v); }, value);
 }
 
+/// The text of {"float": text}, or nothing.
+std::string special_float(const Json& json) {
+  const auto at = json.is_object() ? json.find("float") : json.end();
+  return at != json.end() && at->is_string() ? at->get<std::string>() : std::string();
+}
+
 Value to_value(const std::string& key, const Json& json) {
   if (json.is_boolean()) return json.get<bool>();
+  if (json.is_number_unsigned() && json.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max()) {
+    fail("the value '", key, "' = ", json.dump(), " does not fit 64 bits");
+  }
   if (json.is_number_integer()) return json.get<std::int64_t>();
   if (json.is_number_float()) return json.get<double>();
   if (json.is_string()) return json.get<std::string>();
-  const std::string text = json.is_object() ? json.value("float", "") : "";
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const std::string text = special_float(json);
   if (text == "inf") return kInfinity;
   if (text == "-inf") return -kInfinity;
   if (text == "nan") return std::numeric_limits<double>::quiet_NaN();

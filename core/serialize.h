@@ -84,8 +84,7 @@ class OutputArchive {
   void write(const std::string& key, const OutputArchive& nested);
   void write(const std::string& key, const std::string& text) { write_value(key, text); }
   void write(const std::string& key, const char* text) { write_value(key, std::string(text)); }
-  template <Number T>
-  void write(const std::string& key, T number) {
+  template <Number T> void write(const std::string& key, T number) {
     if constexpr (std::is_same_v<T, bool>) {
       write_value(key, number);
     } else if constexpr (std::is_integral_v<T>) {
@@ -95,8 +94,7 @@ class OutputArchive {
     }
   }
   /// A module, an optimizer and so on, under its own keys behind `key.`.
-  template <Storable T>
-  void write(const std::string& key, const T& value);
+  template <Storable T> void write(const std::string& key, const T& value);
 
   Metadata& metadata() { return content_.metadata; }
   const Content& content() const { return content_; }
@@ -132,18 +130,21 @@ class InputArchive {
   void read(const std::string& key, InputArchive& nested);
   void read(const std::string& key, std::string& text) { text = std::get<std::string>(value_as<std::string>(key)); }
   /// Throws when the value is of another type. An integer may be read as a floating number.
-  template <Number T>
-  void read(const std::string& key, T& number) {
+  template <Number T> void read(const std::string& key, T& number) {
     using Kept = std::conditional_t<std::is_same_v<T, bool>, bool,
                                     std::conditional_t<std::is_integral_v<T>, std::int64_t, double>>;
-    number = static_cast<T>(std::get<Kept>(value_as<Kept>(key)));
+    const auto kept = std::get<Kept>(value_as<Kept>(key));
+    if constexpr (std::is_integral_v<T>) {
+      check<ValueError>(static_cast<Kept>(static_cast<T>(kept)) == kept, "the value '", full(key), "' = ", kept,
+                        " is too large for where it is to go");
+    }
+    number = static_cast<T>(kept);
   }
-  template <Storable T>
-  void read(const std::string& key, T& value);
+  /// A module, an optimizer and so on. As load() does, leaves live tensors as they were when it throws.
+  template <Storable T> void read(const std::string& key, T& value);
 
   /// Like read, but a missing key is false and changes nothing.
-  template <class T>
-  bool try_read(const std::string& key, T& value) {
+  template <class T> bool try_read(const std::string& key, T& value) {
     if (!contains(key)) return false;
     read(key, value);
     return true;
@@ -163,8 +164,7 @@ class InputArchive {
   const Content& content() const { return *content_; }
 
   /// Runs `reads()`. When that throws, the tensors that were read into get their old values back.
-  template <class Reads>
-  void all_or_nothing(Reads reads) {
+  template <class Reads> void all_or_nothing(Reads reads) {
     undo_ = std::make_shared<std::vector<std::pair<Tensor, Tensor>>>();
     try {
       reads();
@@ -179,10 +179,8 @@ class InputArchive {
   void adopt(Content content, optional<Device> device);
   std::string full(const std::string& key) const { return prefix_ + key; }
   const Value& value_at(const std::string& key) const;
-  template <class Items>
-  std::vector<std::string> keys_below(const Items& items) const;
-  template <class Kept>
-  Value value_as(const std::string& key) const;
+  template <class Items> std::vector<std::string> keys_below(const Items& items) const;
+  template <class Kept> Value value_as(const std::string& key) const;
   void put_back();
 
   std::shared_ptr<const Content> content_;
@@ -194,8 +192,7 @@ OutputArchive& operator<<(OutputArchive& archive, const Tensor& tensor);
 OutputArchive& operator<<(OutputArchive& archive, const std::vector<Tensor>& tensors);
 OutputArchive& operator<<(OutputArchive& archive, const OrderedDict<std::string, Tensor>& tensors);
 OutputArchive& operator<<(OutputArchive& archive, const StateDict& state);
-template <Storable T>
-OutputArchive& operator<<(OutputArchive& archive, const T& value) {
+template <Storable T> OutputArchive& operator<<(OutputArchive& archive, const T& value) {
   if constexpr (PointsAtStored<T>) {
     check(static_cast<bool>(value), "save: the pointer is null");
     return archive << *value;
@@ -213,8 +210,7 @@ InputArchive& operator>>(InputArchive& archive, Tensor& tensor);
 InputArchive& operator>>(InputArchive& archive, std::vector<Tensor>& tensors);
 InputArchive& operator>>(InputArchive& archive, OrderedDict<std::string, Tensor>& tensors);
 InputArchive& operator>>(InputArchive& archive, StateDict& state);
-template <Storable T>
-InputArchive& operator>>(InputArchive& archive, T& value) {
+template <Storable T> InputArchive& operator>>(InputArchive& archive, T& value) {
   if constexpr (PointsAtStored<T>) {
     check(static_cast<bool>(value), "load: the pointer is null");
     return archive >> *value;
@@ -229,26 +225,26 @@ InputArchive& operator>>(InputArchive& archive, T& value) {
   }
 }
 
-template <Storable T>
-void OutputArchive::write(const std::string& key, const T& value) {
+template <Storable T> void OutputArchive::write(const std::string& key, const T& value) {
   OutputArchive part;
   part << value;
   write(key, part);
 }
 
-template <Storable T>
-void InputArchive::read(const std::string& key, T& value) {
-  InputArchive part;
-  read(key, part);
-  part >> value;
+template <Storable T> void InputArchive::read(const std::string& key, T& value) {
+  InputArchive part = nested(key);  // empty for what saved nothing; the value itself knows what it misses
+  if (undo_) {
+    part >> value;
+  } else {
+    part.all_or_nothing([&] { part >> value; });
+  }
 }
 
 }  // namespace serialize
 
 /// Saves a Tensor, a vector or an OrderedDict of them, a module, an optimizer, ... to a path, a std::ostream or a
 /// Writer. `metadata` goes into the header.
-template <class T, class To>
-void save(const T& value, To&& to, const serialize::Metadata& metadata = {}) {
+template <class T, class To> void save(const T& value, To&& to, const serialize::Metadata& metadata = {}) {
   serialize::OutputArchive archive;
   archive.metadata() = metadata;
   archive << value;
@@ -257,8 +253,7 @@ void save(const T& value, To&& to, const serialize::Metadata& metadata = {}) {
 
 /// Loads what save() saved: from a path, a std::istream, a block of memory (data, size) or a Reader with a size
 /// function, and optionally onto a device. Throws Error and changes nothing when the file is damaged or does not fit.
-template <class T, class... From>
-void load(T& value, From&&... from) {
+template <class T, class... From> void load(T& value, From&&... from) {
   serialize::InputArchive archive;
   archive.load_from(std::forward<From>(from)...);
   archive.all_or_nothing([&] { archive >> value; });

@@ -1,5 +1,7 @@
 #include "data/images.h"
 
+#include <algorithm>
+#include <array>
 #include <mutex>
 
 #include "core/parallel.h"
@@ -13,15 +15,21 @@ struct LabelledImages::Floats {
 
 namespace {
 
-// The loop is over a constant count so that the compiler turns it into vector code.
-constexpr std::int64_t kBlock = 16;
+// x / 255 for every byte: two loads a pixel are quicker than a division.
+constexpr std::array<float, 256> kUnitInterval = [] {
+  std::array<float, 256> values{};
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) / 255.0f;
+  return values;
+}();
 
 void to_unit_interval(const std::uint8_t* from, float* to, std::int64_t count) {
-  std::int64_t i = 0;
-  for (; i + kBlock <= count; i += kBlock) {
-    for (std::int64_t k = 0; k < kBlock; ++k) to[i + k] = static_cast<float>(from[i + k]) / 255.0f;
-  }
-  for (; i < count; ++i) to[i] = static_cast<float>(from[i]) / 255.0f;
+  std::transform(from, from + count, to, [](std::uint8_t pixel) { return kUnitInterval[pixel]; });
+}
+
+// Shuffled images lie all over the memory: without a warning the processor waits for each of them.
+void prefetch(const std::uint8_t* from, std::int64_t count) {
+  constexpr std::int64_t kCacheLine = 64;
+  for (std::int64_t i = 0; i < count; i += kCacheLine) __builtin_prefetch(from + i);
 }
 
 Dims with_count(const Tensor& images, std::int64_t count) {
@@ -69,10 +77,13 @@ Example<> LabelledImages::get_stacked(ArrayRef<std::size_t> indices) const {
   float* const to = batch.data.data_ptr<float>();
   std::int64_t* const to_labels = batch.target.data_ptr<std::int64_t>();
 
+  const auto row_of = [&](std::int64_t i) { return static_cast<std::int64_t>(indices[static_cast<std::size_t>(i)]); };
+  constexpr std::int64_t kAhead = 4;        // images
   constexpr std::int64_t kGrain = 1 << 17;  // pixels that pay for waking a thread
   parallel_for(0, count, kGrain / std::max<std::int64_t>(size, 1) + 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
-      const auto index = static_cast<std::int64_t>(indices[static_cast<std::size_t>(i)]);
+      if (i + kAhead < last) prefetch(from + row_of(i + kAhead) * size, size);
+      const std::int64_t index = row_of(i);
       to_unit_interval(from + index * size, to + i * size, size);
       to_labels[i] = labels[index];
     }

@@ -8,7 +8,7 @@ namespace halftone::nn {
 /// The tensors among the arguments, in their order.
 template <class... Args> std::vector<Tensor> tensors_of(const Args&... args) {
   std::vector<Tensor> tensors;
-  const auto add = [&]<class Arg>(const Arg& arg) {
+  [[maybe_unused]] const auto add = [&]<class Arg>(const Arg& arg) {
     if constexpr (std::is_same_v<Arg, Tensor>) tensors.push_back(arg);
   };
   (add(args), ...);
@@ -20,7 +20,7 @@ template <class M, class... Args> auto call_with_hooks(M& module, Args... args) 
   std::vector<Tensor> inputs = tensors_of(args...);
   module.run_pre_hooks(inputs);
   auto input = inputs.begin();
-  const auto replace = [&]<class Arg>(Arg& arg) {
+  [[maybe_unused]] const auto replace = [&]<class Arg>(Arg& arg) {
     if constexpr (std::is_same_v<Arg, Tensor>) arg = *input++;
   };
   (replace(args), ...);

@@ -59,6 +59,16 @@ std::shared_ptr<Module> ModuleDictImpl::insert(const std::string& key, std::shar
   return contains(key) ? replace_module(key, std::move(module)) : register_module(key, std::move(module));
 }
 
+void ModuleDictImpl::update(const std::vector<std::pair<std::string, std::shared_ptr<Module>>>& modules) {
+  for (const auto& [key, module] : modules) insert(key, module);
+}
+
+void ModuleDictImpl::update(const Modules& modules) { update(modules.pairs()); }
+
+std::vector<std::pair<std::string, std::shared_ptr<Module>>> ModuleDictImpl::items() const { return children_.pairs(); }
+std::vector<std::string> ModuleDictImpl::keys() const { return children_.keys(); }
+std::vector<std::shared_ptr<Module>> ModuleDictImpl::values() const { return children_.values(); }
+
 std::shared_ptr<Module> ModuleDictImpl::pop(const std::string& key) {
   auto module = ptr(key);
   unregister_module(key);

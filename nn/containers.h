@@ -116,15 +116,13 @@ class ModuleDictImpl : public Cloneable<ModuleDictImpl> {
   }
   /// Takes the module out and returns it.
   std::shared_ptr<Module> pop(const std::string& key);
-  void update(const std::vector<std::pair<std::string, std::shared_ptr<Module>>>& modules) {
-    for (const auto& [key, module] : modules) insert(key, module);
-  }
-  void update(const Modules& modules) { update(modules.pairs()); }
+  void update(const std::vector<std::pair<std::string, std::shared_ptr<Module>>>& modules);
+  void update(const Modules& modules);
   void clear() { children_.clear(); }
 
-  std::vector<std::pair<std::string, std::shared_ptr<Module>>> items() const { return children_.pairs(); }
-  std::vector<std::string> keys() const { return children_.keys(); }
-  std::vector<std::shared_ptr<Module>> values() const { return children_.values(); }
+  std::vector<std::pair<std::string, std::shared_ptr<Module>>> items() const;
+  std::vector<std::string> keys() const;
+  std::vector<std::shared_ptr<Module>> values() const;
   Iterator begin() { return children_.begin(); }
   Iterator end() { return children_.end(); }
   ConstIterator begin() const { return children_.begin(); }

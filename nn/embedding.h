@@ -55,7 +55,7 @@ class Embedding : public ModuleHolder<EmbeddingImpl> {
 
   /// Looks up rows of a table [num_embeddings, embedding_dim] that was trained before.
   static Embedding from_pretrained(const Tensor& embeddings, const EmbeddingFromPretrainedOptions& options = {});
-  Embedding clone(const optional<Device>& device = nullopt) const {
+  template <int = 0> Embedding clone(const optional<Device>& device = nullopt) const {
     return Embedding(std::dynamic_pointer_cast<EmbeddingImpl>(get()->clone(device)));
   }
 };

@@ -39,14 +39,14 @@ class Module : public std::enable_shared_from_this<Module> {
   /// Sees the result too; a defined tensor it returns replaces that.
   using ForwardHook = std::function<Tensor(Module&, const std::vector<Tensor>& inputs, const Tensor& output)>;
 
-  Module() = default;
+  Module();
   /// Without a name, name() gives the class's.
-  explicit Module(std::string name) : name_(std::move(name)) {}
-  Module(const Module&) = default;
-  Module(Module&&) noexcept = default;
-  Module& operator=(const Module&) = default;
-  Module& operator=(Module&&) noexcept = default;
-  virtual ~Module() = default;
+  explicit Module(std::string name);
+  Module(const Module&);
+  Module(Module&&) noexcept;
+  Module& operator=(const Module&);
+  Module& operator=(Module&&) noexcept;
+  virtual ~Module();
 
   const std::string& name() const noexcept;
   /// The names under which this module and those above it were registered: "encoder.0.linear1". Empty at the top.
@@ -64,8 +64,8 @@ class Module : public std::enable_shared_from_this<Module> {
   std::vector<std::shared_ptr<Module>> modules(bool include_self = true) const;
   OrderedDict<std::string, std::shared_ptr<Module>> named_modules(const std::string& prefix = {},
                                                                   bool include_self = true) const;
-  std::vector<std::shared_ptr<Module>> children() const { return children_.values(); }
-  OrderedDict<std::string, std::shared_ptr<Module>> named_children() const { return children_; }
+  std::vector<std::shared_ptr<Module>> children() const;
+  OrderedDict<std::string, std::shared_ptr<Module>> named_children() const;
   /// Calls f for this module and all below it. f takes (Module&), (const std::string& name, Module&),
   /// (std::shared_ptr<Module>) or (const std::string& name, std::shared_ptr<Module>).
   template <class F> void apply(const F& f, const std::string& name_prefix = {});

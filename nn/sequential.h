@@ -88,7 +88,7 @@ class Sequential : public ModuleHolder<SequentialImpl> {
   Sequential() = default;
   /// Sequential({{"fc", Linear(2, 3)}, {"act", ReLU()}}).
   Sequential(std::initializer_list<NamedAnyModule> modules) : ModuleHolder(std::make_shared<SequentialImpl>(modules)) {}
-  Sequential clone(const optional<Device>& device = nullopt) const {
+  template <int = 0> Sequential clone(const optional<Device>& device = nullopt) const {
     return Sequential(std::dynamic_pointer_cast<SequentialImpl>(get()->clone(device)));
   }
 };

@@ -287,7 +287,7 @@ TEST_CASE("a stateful dataset can be mapped", "[data]") {
 }
 
 TEST_CASE("a queue gives values in order and waits no longer than told", "[data][threads]") {
-  detail::Queue<int> queue;
+  halftone::data::detail::Queue<int> queue;
   queue.push(1);
   queue.push(2);
   CHECK(queue.pop() == 1);
@@ -309,7 +309,7 @@ TEST_CASE("a queue gives values in order and waits no longer than told", "[data]
 }
 
 TEST_CASE("a shuttle knows what is under way", "[data][threads]") {
-  detail::DataShuttle<int, int> shuttle;
+  halftone::data::detail::DataShuttle<int, int> shuttle;
   CHECK_FALSE(shuttle.pop_result());
   shuttle.push_job(1);
   shuttle.push_job(2);
@@ -324,7 +324,7 @@ TEST_CASE("a shuttle knows what is under way", "[data][threads]") {
 }
 
 TEST_CASE("draining a shuttle waits for jobs that a worker has begun", "[data][threads]") {
-  detail::DataShuttle<int, int> shuttle;
+  halftone::data::detail::DataShuttle<int, int> shuttle;
   shuttle.push_job(1);
   shuttle.push_job(2);
   const int job = shuttle.pop_job();
@@ -342,7 +342,7 @@ TEST_CASE("an ordered sequencer holds early results back, the other does not", "
     std::size_t sequence_number;
   };
   const Indices arrival{3, 1, 0, 2, 4};
-  const auto pass = [&](detail::sequencers::Sequencer<Numbered>& sequencer) {
+  const auto pass = [&](halftone::data::detail::sequencers::Sequencer<Numbered>& sequencer) {
     std::size_t next = 0;
     Indices order;
     while (const auto result = sequencer.next([&]() -> std::optional<Numbered> {
@@ -352,8 +352,8 @@ TEST_CASE("an ordered sequencer holds early results back, the other does not", "
       order.push_back(result->sequence_number);
     return order;
   };
-  detail::sequencers::OrderedSequencer<Numbered> ordered;
-  detail::sequencers::NoSequencer<Numbered> as_it_comes;
+  halftone::data::detail::sequencers::OrderedSequencer<Numbered> ordered;
+  halftone::data::detail::sequencers::NoSequencer<Numbered> as_it_comes;
   CHECK(pass(ordered) == count_to(5));
   CHECK(pass(as_it_comes) == arrival);
 }

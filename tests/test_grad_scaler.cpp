@@ -90,7 +90,7 @@ TEST_CASE("test_grad_scaling_scale: tensors at any depth are scaled, containers 
   CHECK(std::get<1>(scaled)[0].device() == Device("cpu:1"));
   CHECK(first(std::get<2>(scaled).at("key").second) == 8);
   CHECK_THROWS_WITH(scaler.scale(Tensor()),
-                    ContainsSubstring("outputs must be floating tensors, got an undefined one"));
+                    ContainsSubstring("outputs must be floating tensors, got an undefined tensor"));
   CHECK_THROWS_WITH(scaler.scale(ones({2}, kInt64)), ContainsSubstring("int64[2]"));
 }
 

@@ -184,7 +184,7 @@ TEST_CASE("modules have names, paths and display names", "[module]") {
   CHECK(Linear(1, 1)->name() == "halftone::nn::LinearImpl");
   CHECK(Bare().name() == "Bare");
   Sequential inner(Linear(1, 1));
-  Sequential outer(inner);
+  Sequential outer{inner, Identity()};
   CHECK(inner[0]->path() == "0.0");
   Bare top;
   top.register_module("deep", outer);
@@ -456,7 +456,7 @@ TEST_CASE("hooks see and may replace what goes in and comes out", "[module]") {
   CHECK(equal(fc(x), doubled));
   const auto negate =
       fc->register_forward_hook([](Module&, const std::vector<Tensor>&, const Tensor& output) { return -output; });
-  CHECK(equal(Sequential(fc)->forward(x), -doubled));
+  CHECK(equal(fc(x), -doubled));
   CHECK(calls == 3);
   fc->remove_hook(twice);
   fc->remove_hook(negate);

@@ -144,7 +144,10 @@ TEST_CASE("schedules refuse settings that make no sense", "[optim][schedulers]")
   CHECK_THROWS_WITH(cycle.step(), ContainsSubstring("Tried to step 4 times. The specified number of total steps is 3"));
   for (const double all_way : {0.0, 0.1, 1.0}) {  // no way up, one of no length, and no way down
     OneCycleLR short_one(o, 1, {.total_steps = 10, .pct_start = all_way});
-    for (int i = 0; i < 10; ++i) CHECK((lr(o) > 0 && lr(o) <= 1)), short_one.step();
+    for (int i = 0; i < 10; ++i) {
+      CHECK((lr(o) > 0 && lr(o) <= 1));
+      short_one.step();
+    }
   }
   ExponentialLR fall(o, 0.5);
   o.add_param_group(std::vector{zeros({1}).requires_grad_()});

@@ -34,8 +34,9 @@ inline Tensor cast(const Tensor& x, Dtype dtype) {
   return out;
 }
 
-/// The same elements in another shape; a copy where strides do not allow a view.
+/// The same elements in another shape: x itself if it has that one, a copy where strides do not allow a view.
 inline Tensor reshaped(const Tensor& x, const Dims& sizes) {
+  if (x.sizes() == sizes) return x;
   const std::optional<Dims> strides = view_strides(x.sizes(), x.strides(), sizes);
   if (strides) return alias(x, sizes, *strides, x.storage_offset());
   return alias(dense(x), sizes, contiguous_strides(sizes), 0);

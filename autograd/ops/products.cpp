@@ -35,17 +35,29 @@ Dims common_batch(const OpInfo& info, const Tensor& a, const Tensor& b) {
   return broadcast_shapes(info.name, batch_of(a), batch_of(b));
 }
 
-// Sizes of the product, without the axes that a vector lacks.
-Dims product_sizes(const OpInfo& info, const Tensor& a, const Tensor& b, bool a_is_vector, bool b_is_vector) {
+void check_inner(const OpInfo& info, const Tensor& a, const Tensor& b) {
   check(a.size(-1) == b.size(-2), info.name, ": shapes ", a.sizes(), " and ", b.sizes(), " cannot be multiplied (",
         a.size(-2), "x", a.size(-1), " and ", b.size(-2), "x", b.size(-1), ")");
+}
+
+// Sizes of the product, without the axes that a vector lacks.
+Dims product_sizes(const OpInfo& info, const Tensor& a, const Tensor& b, bool a_is_vector, bool b_is_vector) {
+  check_inner(info, a, b);
   Dims sizes = common_batch(info, a, b);
   if (!a_is_vector) sizes.push_back(a.size(-2));
   if (!b_is_vector) sizes.push_back(b.size(-1));
   return sizes;
 }
 
+Tensor product_of_matrices(const OpInfo& info, const Tensor& a, const Tensor& b) {
+  check_inner(info, a, b);
+  Tensor out = empty({a.size(0), b.size(1)}, a.options());
+  backend(out).gemm(a, b, {}, Activation::none, false, out);
+  return out;
+}
+
 Tensor product_of(const OpInfo& info, const Tensor& x, const Tensor& y) {
+  if (x.dim() == 2 && y.dim() == 2) return product_of_matrices(info, x, y);
   const Tensor a = x.dim() == 1 ? plain::reshaped(x, {1, x.size(0)}) : x;
   const Tensor b = y.dim() == 1 ? plain::reshaped(y, {y.size(0), 1}) : y;
   Tensor out = empty(product_sizes(info, a, b, x.dim() == 1, y.dim() == 1), x.options());

@@ -19,7 +19,7 @@ constexpr const char* kDescription =
 constexpr const char* kLossFactorHelp =
     "multiply the loss by X before backward and divide the gradients by X after it. In exact arithmetic that changes "
     "nothing; in fp16 the gradients between the two become so small that they are lost. Try --precision fp16 "
-    "--loss-factor 6e-8 with --no-scaler and without";
+    "--loss-factor 1e-6 with --no-scaler and without";
 
 const std::map<std::string, Dtype> kPrecisions = {{"fp32", kFloat32}, {"bf16", kBFloat16}, {"fp16", kFloat16}};
 
