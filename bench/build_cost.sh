@@ -24,6 +24,16 @@ median_compile() { # source, flags
 
 megabytes() { awk '{ printf "%.2f", $1 / 1e6 }'; }
 
+size_of_everything() { # of one program that has all of the library in it, used or not
+  local others=(-lz -pthread)
+  if grep -qs '^oneDNN_LIBRARY:.*=/' "$build/CMakeCache.txt"; then others+=(-ldnnl); fi
+  echo 'int main() {}' >"$scratch/main.cpp"
+  "$compiler" "$scratch/main.cpp" -o "$scratch/everything" -Wl,--whole-archive "$build"/libhalftone_*.a \
+    -Wl,--no-whole-archive "${others[@]}"
+  strip "$scratch/everything"
+  stat -c %s "$scratch/everything"
+}
+
 if [[ ${1:-} == --torch ]]; then
   mapfile -t flags < <(python3 -c '
 from torch.utils.cpp_extension import include_paths
@@ -32,9 +42,7 @@ for path in include_paths(): print("-isystem" + path)')
   size=$(python3 -c 'import os, torch; print(os.path.getsize(os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")))')
 else
   flags=("-I$root")
-  cp "$build"/libhalftone_*.a "$scratch"
-  strip --strip-debug "$scratch"/libhalftone_*.a
-  size=$(cat "$scratch"/libhalftone_*.a | wc -c)
+  size=$(size_of_everything)
 fi
 
 emit include_everything "$(median_compile "$root/bench/snippets/include_everything.cpp" "${flags[@]}")" s

@@ -35,7 +35,10 @@ while [[ $# -gt 0 ]]; do
     --gemm) shift && exec "$build/bench/gemm" "$@" ;;
     -h | --help) usage && exit ;;
     -*) fail "there is no option $1; see --help" ;;
-    *) [[ " ${programs[*]} " == *" $1 "* ]] && chosen+=("$1") || fail "there is no program $1; see --help" ;;
+    *)
+      [[ " ${programs[*]} " == *" $1 "* ]] || fail "there is no program $1; see --help"
+      chosen+=("$1")
+      ;;
   esac
   shift
 done

@@ -15,6 +15,13 @@ class StateDict {
   std::map<std::string, Tensor> tensors;
   std::map<std::string, std::string> values;
 
+  StateDict();
+  StateDict(const StateDict&);
+  StateDict(StateDict&&) noexcept;
+  StateDict& operator=(const StateDict&);
+  StateDict& operator=(StateDict&&) noexcept;
+  ~StateDict();
+
   bool empty() const { return tensors.empty() && values.empty(); }
 
   /// Stores a number or a bool as text that reads back exactly.
@@ -22,8 +29,8 @@ class StateDict {
     char text[64];
     values[key] = std::string(text, std::to_chars(text, text + sizeof(text), value).ptr);
   }
-  void set(const std::string& key, bool value) { values[key] = value ? "true" : "false"; }
-  void set(const std::string& key, const std::string& value) { values[key] = value; }
+  void set(const std::string& key, bool value);
+  void set(const std::string& key, const std::string& value);
 
   /// The value of a key; throws naming the key when there is none or when it is no T.
   template <class T> T get(const std::string& key) const {
@@ -41,36 +48,16 @@ class StateDict {
       return value;
     }
   }
-  bool has(const std::string& key) const { return values.contains(key) || tensors.contains(key); }
-  const Tensor& tensor(const std::string& key) const {
-    const auto found = tensors.find(key);
-    check<IndexError>(found != tensors.end(), "state has no tensor '", key, "'");
-    return found->second;
-  }
+  bool has(const std::string& key) const;
+  const Tensor& tensor(const std::string& key) const;
 
   /// Takes over everything of `part` under names that begin with `prefix`.
-  void put(const std::string& prefix, const StateDict& part) {
-    for (const auto& [key, value] : part.tensors) tensors[prefix + key] = value;
-    for (const auto& [key, value] : part.values) values[prefix + key] = value;
-  }
+  void put(const std::string& prefix, const StateDict& part);
   /// What put() took over under that prefix.
-  StateDict part(const std::string& prefix) const {
-    StateDict found;
-    for (const auto& [key, value] : tensors) {
-      if (key.starts_with(prefix)) found.tensors[key.substr(prefix.size())] = value;
-    }
-    for (const auto& [key, value] : values) {
-      if (key.starts_with(prefix)) found.values[key.substr(prefix.size())] = value;
-    }
-    return found;
-  }
+  StateDict part(const std::string& prefix) const;
 
  private:
-  const std::string& text_of(const std::string& key) const {
-    const auto found = values.find(key);
-    check<IndexError>(found != values.end(), "state has no value '", key, "'");
-    return found->second;
-  }
+  const std::string& text_of(const std::string& key) const;
 };
 
 }  // namespace halftone

@@ -62,7 +62,10 @@ std::int64_t span_of(IntArrayRef sizes, IntArrayRef strides) {
 }
 
 Tensor with_grad_flag(Tensor t, const TensorOptions& options) {
-  if (options.requires_grad()) t.requires_grad_();
+  if (options.requires_grad()) {
+    check(is_floating_point(t.dtype()), "Only Tensors of floating point dtype can require gradients, not ", t.dtype());
+    t.requires_grad_();
+  }
   return t;
 }
 

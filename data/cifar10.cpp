@@ -18,7 +18,7 @@ bool exists(const std::string& path) { return std::ifstream(path).good(); }
 
 // The file's path, plain or gzipped, or nothing.
 std::string find_file(const std::string& root, const std::string& name) {
-  const std::string plain = root + "/" + name;
+  std::string plain = root + "/" + name;
   if (exists(plain)) return plain;
   return exists(plain + ".gz") ? plain + ".gz" : "";
 }

@@ -2,8 +2,7 @@
 // sequencers that put results back in order.
 #pragma once
 
-#include <chrono>
-#include <condition_variable>
+#include <condition_variable>  // and durations: all of <chrono> costs a third of a second
 #include <deque>
 #include <functional>
 #include <mutex>

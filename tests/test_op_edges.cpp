@@ -344,7 +344,7 @@ TEST_CASE("gradients at kinks are PyTorch's", "[ops]") {
   CHECK(grad_of([](const Tensor& x) { return x.prod(); }, {0, 0, 3}) == Doubles{0, 0, 0});
 }
 
-TEST_CASE("a batch that is not finite leaves running statistics alone", "[ops][batch_norm]") {
+TEST_CASE("batch_norm leaves running statistics alone when the batch is not finite", "[ops][batch_norm]") {
   const Tensor mean = zeros(2), var = ones(2);
   batch_norm(tensor({{1.0, 2.0}, {3.0, 6.0}}), {}, {}, mean, var, true, 0.5, 1e-5);
   CHECK(list(mean) == Doubles{1, 2});

@@ -11,11 +11,11 @@ namespace mnist {
 /// What a checkpoint is made from, and what it is read into.
 struct Training {
   std::string model_name;
-  Device device;
+  ht::Device device;
   std::shared_ptr<Net> net;
-  optim::AdamW& optimizer;
-  optim::LRScheduler& scheduler;
-  amp::GradScaler& scaler;
+  ht::optim::AdamW& optimizer;
+  ht::optim::LRScheduler& scheduler;
+  ht::amp::GradScaler& scaler;
   std::int64_t epochs_done = 0;
 };
 

@@ -13,7 +13,7 @@
 namespace {
 
 using namespace mnist;
-using data::datasets::MNIST;
+using ht::data::datasets::MNIST;
 
 void print_row(const std::string& name, const Result& result) {
   fmt::print("{:<5} {:8.2f} % {:10.0f} {:10.1f} MiB {:8.1f} s\n", name, 100 * result.accuracy, result.images_per_second,
@@ -32,7 +32,7 @@ void run_one(const Options& options, const MNIST& train_set, const MNIST& test_s
 
 void compare(const Options& options, const MNIST& train_set, const MNIST& test_set) {
   Options full = options;
-  full.precision = kFloat32;
+  full.precision = ht::kFloat32;
   const Result in_full = train(full, train_set, test_set);
   const Result in_mixed = train(options, train_set, test_set);
   print_table_head();
@@ -45,7 +45,7 @@ void compare(const Options& options, const MNIST& train_set, const MNIST& test_s
 void run(Options options) {
   const Stopwatch watch;
   choose_device_and_precision(options);
-  if (options.threads > 0) set_num_threads(options.threads);
+  if (options.threads > 0) ht::set_num_threads(options.threads);
   if (!options.save.empty()) check_can_save(options.save);
   fmt::print("{} on {} in {}, {} epochs, batches of {}\n", options.model, options.device->str(),
              short_name(*options.precision), options.epochs, options.batch_size);

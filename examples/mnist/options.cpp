@@ -21,7 +21,8 @@ constexpr const char* kLossFactorHelp =
     "nothing; in fp16 the gradients between the two become so small that they are lost. Try --precision fp16 "
     "--loss-factor 1e-6 with --no-scaler and without";
 
-const std::map<std::string, Dtype> kPrecisions = {{"fp32", kFloat32}, {"bf16", kBFloat16}, {"fp16", kFloat16}};
+const std::map<std::string, ht::Dtype> kPrecisions = {
+    {"fp32", ht::kFloat32}, {"bf16", ht::kBFloat16}, {"fp16", ht::kFloat16}};
 
 // What the parser writes to before it is turned into Options.
 struct Texts {
@@ -67,10 +68,10 @@ void check_values(const Options& options) {
   if (options.compare && !options.resume.empty()) throw UsageError("--compare and --resume do not go together");
 }
 
-Device parse_device(const std::string& text) {
+ht::Device parse_device(const std::string& text) {
   try {
-    return Device(text);
-  } catch (const Error& e) {
+    return ht::Device(text);
+  } catch (const ht::Error& e) {
     throw UsageError(std::string("--device: ") + e.what());
   }
 }
@@ -103,24 +104,24 @@ std::optional<Options> parse_options(int argc, char** argv) {
 }
 
 void choose_device_and_precision(Options& options) {
-  if (!options.device) options.device = cuda::is_available() ? Device(kCUDA) : Device(kCPU);
-  if (options.device->is_cuda() && !cuda::is_available())
-    throw UsageError(str("--device ", *options.device, ": this build or this machine has no CUDA"));
-  const bool fast_bf16 = cpu::has_fast_bf16();
+  if (!options.device) options.device = ht::cuda::is_available() ? ht::Device(ht::kCUDA) : ht::Device(ht::kCPU);
+  if (options.device->is_cuda() && !ht::cuda::is_available())
+    throw UsageError(ht::str("--device ", *options.device, ": this build or this machine has no CUDA"));
+  const bool fast_bf16 = ht::cpu::has_fast_bf16();
   if (!options.precision) {
-    options.precision = options.device->is_cuda() ? kFloat16 : fast_bf16 ? kBFloat16 : kFloat32;
-    if (*options.precision == kFloat32)
+    options.precision = options.device->is_cuda() ? ht::kFloat16 : fast_bf16 ? ht::kBFloat16 : ht::kFloat32;
+    if (*options.precision == ht::kFloat32)
       fmt::print(
           "note: this processor has no instructions for 16-bit products, so mixed precision would not be faster\n");
-  } else if (options.device->is_cpu() && *options.precision == kBFloat16 && !fast_bf16) {
+  } else if (options.device->is_cpu() && *options.precision == ht::kBFloat16 && !fast_bf16) {
     fmt::print("note: this processor computes bf16 products in float32, so they are not faster\n");
   }
 }
 
-std::string short_name(Dtype precision) {
+std::string short_name(ht::Dtype precision) {
   for (const auto& [name, dtype] : kPrecisions)
     if (dtype == precision) return name;
-  return str(precision);
+  return ht::str(precision);
 }
 
 }  // namespace mnist

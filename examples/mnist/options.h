@@ -9,14 +9,12 @@
 
 namespace mnist {
 
-using namespace halftone;
-
 struct Options {
   std::string model = "cnn";
-  std::optional<Dtype> precision;  // of autocast; float32 is training without it. Nothing: the best there is
-  std::optional<Device> device;    // nothing: the best there is
-  std::int64_t epochs = 0;         // 0: the usual number
-  std::int64_t stop_after = 0;     // end after this epoch of the schedule; 0: with the last
+  std::optional<ht::Dtype> precision;  // of autocast; float32 is training without it. Nothing: the best there is
+  std::optional<ht::Device> device;    // nothing: the best there is
+  std::int64_t epochs = 0;             // 0: the usual number
+  std::int64_t stop_after = 0;         // end after this epoch of the schedule; 0: with the last
   std::int64_t batch_size = 128;
   double learning_rate = 0.004;
   int threads = 0;  // 0: as many as there are processors
@@ -30,12 +28,12 @@ struct Options {
   double loss_factor = 1;
   bool smoke = false;
 
-  bool mixed() const { return *precision != kFloat32; }
+  bool mixed() const { return *precision != ht::kFloat32; }
 };
 
 /// A command line that cannot be run; what() is one line for the user.
-class UsageError : public Error {
-  using Error::Error;
+class UsageError : public ht::Error {
+  using ht::Error::Error;
 };
 
 /// Nothing when the line only asked for help, which is then printed.
@@ -45,6 +43,6 @@ std::optional<Options> parse_options(int argc, char** argv);
 void choose_device_and_precision(Options& options);
 
 /// "fp32", "bf16" or "fp16".
-std::string short_name(Dtype precision);
+std::string short_name(ht::Dtype precision);
 
 }  // namespace mnist

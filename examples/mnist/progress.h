@@ -8,8 +8,6 @@
 
 namespace mnist {
 
-using namespace halftone;
-
 /// Seconds since it was made.
 class Stopwatch {
  public:
@@ -25,18 +23,18 @@ class Progress {
   Progress(std::int64_t epoch, std::int64_t epochs, std::int64_t images);
 
   /// A step is done. Reads values from the device only when the bar is drawn anew.
-  void step(std::int64_t images, const Tensor& loss, const amp::GradScaler& scaler);
+  void step(std::int64_t images, const ht::Tensor& loss, const ht::amp::GradScaler& scaler);
   /// The epoch is over: what was drawn is replaced by a line that stays.
-  void finish(const amp::GradScaler& scaler);
+  void finish(const ht::amp::GradScaler& scaler);
 
  private:
-  std::string status(const amp::GradScaler& scaler) const;
-  void draw(const amp::GradScaler& scaler);
+  std::string status(const ht::amp::GradScaler& scaler) const;
+  void draw(const ht::amp::GradScaler& scaler);
 
   const std::int64_t epoch_, epochs_, images_;
   const bool terminal_;
   std::int64_t done_ = 0, steps_ = 0;
-  Tensor loss_sum_;
+  ht::Tensor loss_sum_;
   Stopwatch watch_;
   double next_draw_ = 0;
 };

@@ -11,10 +11,10 @@ namespace mnist {
 
 namespace {
 
-using data::datasets::MNIST;
+using ht::data::datasets::MNIST;
 
 auto prepared(const MNIST& set) {
-  return MNIST(set).map(data::transforms::Normalize<>(0.1307, 0.3081)).map(data::transforms::Stack<>());
+  return MNIST(set).map(ht::data::transforms::Normalize<>(0.1307, 0.3081)).map(ht::data::transforms::Stack<>());
 }
 
 std::int64_t train_count(const Options& options, const MNIST& set) {
@@ -25,37 +25,37 @@ std::int64_t train_count(const Options& options, const MNIST& set) {
 
 auto train_loader(const Options& options, const MNIST& set) {
   const auto count = train_count(options, set);
-  return data::make_data_loader(prepared(set), data::samplers::RandomSampler(count),
-                                static_cast<std::size_t>(options.batch_size));
+  return ht::data::make_data_loader(prepared(set), ht::data::samplers::RandomSampler(count),
+                                    static_cast<std::size_t>(options.batch_size));
 }
 
 auto test_loader(const Options& options, const MNIST& set) {
   const std::size_t count = options.smoke ? std::min<std::size_t>(500, *set.size()) : *set.size();
-  return data::make_data_loader(prepared(set), data::samplers::SequentialSampler(count), 500);
+  return ht::data::make_data_loader(prepared(set), ht::data::samplers::SequentialSampler(count), 500);
 }
 
 // Undoes --loss-factor: exact when the factor is a power of two.
-void divide_gradients(optim::Optimizer& optimizer, double factor) {
-  const NoGradGuard no_grad;
-  for (const Tensor& parameter : optimizer.param_groups()[0].params()) parameter.grad().div_(factor);
+void divide_gradients(ht::optim::Optimizer& optimizer, double factor) {
+  const ht::NoGradGuard no_grad;
+  for (const ht::Tensor& parameter : optimizer.param_groups()[0].params()) parameter.grad().div_(factor);
 }
 
 template <class Loader>
 void train_epoch(const Options& options, Training& training, Loader& loader, Progress& progress) {
-  const Device device = training.device;
-  optim::Optimizer& optimizer = training.optimizer;
-  amp::GradScaler& scaler = training.scaler;
+  const ht::Device device = training.device;
+  ht::optim::Optimizer& optimizer = training.optimizer;
+  ht::amp::GradScaler& scaler = training.scaler;
   bool wants_trace = options.trace && training.epochs_done == 0;
 
   training.net->train();
   for (const auto& batch : loader) {
-    const Tensor images = batch.data.to(device), labels = batch.target.to(device);
-    std::optional<amp::trace> trace;  // of the first step
+    const ht::Tensor images = batch.data.to(device), labels = batch.target.to(device);
+    std::optional<ht::amp::trace> trace;  // of the first step
     if (std::exchange(wants_trace, false)) trace.emplace(std::cout);
-    Tensor loss;
+    ht::Tensor loss;
     {
-      const amp::autocast region(device.type(), options.precision, options.mixed());
-      loss = cross_entropy_loss(training.net->forward(images), labels);
+      const ht::amp::autocast region(device.type(), options.precision, options.mixed());
+      loss = ht::cross_entropy_loss(training.net->forward(images), labels);
     }
     optimizer.zero_grad();
     scaler.scale(loss * options.loss_factor).backward();
@@ -71,22 +71,22 @@ void train_epoch(const Options& options, Training& training, Loader& loader, Pro
 }
 
 template <class Loader> double test(const Options& options, Net& net, Loader& loader) {
-  const NoGradGuard no_grad;
+  const ht::NoGradGuard no_grad;
   std::int64_t right = 0, count = 0;
   net.eval();
   for (const auto& batch : loader) {
-    const amp::autocast region(options.device->type(), options.precision, options.mixed());
-    const Tensor guess = net.forward(batch.data.to(*options.device)).argmax(1);
+    const ht::amp::autocast region(options.device->type(), options.precision, options.mixed());
+    const ht::Tensor guess = net.forward(batch.data.to(*options.device)).argmax(1);
     right += guess.eq(batch.target.to(*options.device)).sum().template item<std::int64_t>();
     count += guess.numel();
   }
   return static_cast<double>(right) / static_cast<double>(count);
 }
 
-amp::GradScaler make_scaler(const Options& options) {
-  amp::GradScalerOptions scaling;
-  scaling.enabled = *options.precision == kFloat16 && options.use_scaler;  // bf16 has the range of float32
-  return amp::GradScaler(options.device->type(), scaling);
+ht::amp::GradScaler make_scaler(const Options& options) {
+  ht::amp::GradScalerOptions scaling;
+  scaling.enabled = *options.precision == ht::kFloat16 && options.use_scaler;  // bf16 has the range of float32
+  return ht::amp::GradScaler(options.device->type(), scaling);
 }
 
 std::int64_t last_epoch(const Options& options) { return std::min(options.stop_after, options.epochs); }
@@ -110,18 +110,18 @@ double train_epochs(const Options& options, Training& training, Loader& loader, 
 
 Result train(const Options& options, const MNIST& train_set, const MNIST& test_set) {
   const Stopwatch watch;
-  const Device device = *options.device;
-  const std::int64_t before = memory_stats(device).current;
-  reset_peak_memory_stats(device);
+  const ht::Device device = *options.device;
+  const std::int64_t before = ht::memory_stats(device).current;
+  ht::reset_peak_memory_stats(device);
 
-  manual_seed(options.seed);
+  ht::manual_seed(options.seed);
   const auto net = make_net(options.model);
   net->to(device);
   const std::int64_t images = train_count(options, train_set);
   const std::int64_t steps = options.epochs * ((images + options.batch_size - 1) / options.batch_size);
-  optim::AdamW optimizer(net->parameters(), optim::AdamWOptions(options.learning_rate));
-  optim::OneCycleLR scheduler(optimizer, options.learning_rate, steps);
-  amp::GradScaler scaler = make_scaler(options);
+  ht::optim::AdamW optimizer(net->parameters(), ht::optim::AdamWOptions(options.learning_rate));
+  ht::optim::OneCycleLR scheduler(optimizer, options.learning_rate, steps);
+  ht::amp::GradScaler scaler = make_scaler(options);
   const auto loader = train_loader(options, train_set);
   const auto tests = test_loader(options, test_set);
 
@@ -133,7 +133,7 @@ Result train(const Options& options, const MNIST& train_set, const MNIST& test_s
   const double seconds = train_epochs(options, training, *loader, images);
   result.accuracy = test(options, *net, *tests);
   result.images_per_second = left == 0 ? 0 : static_cast<double>(left * images) / seconds;
-  result.peak_mebibytes = static_cast<double>(memory_stats(device).peak - before) / (1 << 20);
+  result.peak_mebibytes = static_cast<double>(ht::memory_stats(device).peak - before) / (1 << 20);
   result.seconds = watch.seconds();
   return result;
 }

@@ -14,6 +14,7 @@ struct Result {
 };
 
 /// Trains a fresh net, or one from a checkpoint, in the precision of the options, and tests it.
-Result train(const Options& options, const data::datasets::MNIST& train_set, const data::datasets::MNIST& test_set);
+Result train(const Options& options, const ht::data::datasets::MNIST& train_set,
+             const ht::data::datasets::MNIST& test_set);
 
 }  // namespace mnist
