@@ -70,8 +70,7 @@ Tensor GradScaler::scale_on(Device device) {
 Tensor GradScaler::scale(const Tensor& output) {
   if (!is_enabled()) return output;
   check<ValueError>(output.defined() && output.is_floating_point(),
-                    "GradScaler.scale: outputs must be floating tensors, got ",
-                    describe(output));
+                    "GradScaler.scale: outputs must be floating tensors, got ", describe(output));
   if (!scale_.defined()) begin(output.device());
   return (output.dtype() == kFloat16 ? output.to(kFloat32) : output) * scale_on(output.device());
 }
@@ -99,9 +98,10 @@ GradScaler::ByDevice GradScaler::gradients(const optim::Optimizer& optimizer, Ha
       const Tensor& grad = p.grad();
       if (!grad.defined()) continue;
       if (half == Half::refused && grad.dtype() == kFloat16) {
-        fail<ValueError>("Attempting to unscale FP16 gradients: ", optimizer.describe_parameter(p), " is ", describe(p),
-                         ". Divided by the scale they may vanish. Keep parameters in float32 and let autocast cast them, "
-                         "or call step() without unscale_()");
+        fail<ValueError>(
+            "Attempting to unscale FP16 gradients: ", optimizer.describe_parameter(p), " is ", describe(p),
+            ". Divided by the scale they may vanish. Keep parameters in float32 and let autocast cast them, "
+            "or call step() without unscale_()");
       }
       optim::append(lists, grad);
     }

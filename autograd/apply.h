@@ -46,8 +46,7 @@ void record(const OpInfo& info, Rule rule, const Inputs& inputs, const Tensor& o
   out.impl()->edge = {std::move(node), 0};
 }
 
-template <class Inputs>
-bool any_needs_grad(const Inputs& inputs) {
+template <class Inputs> bool any_needs_grad(const Inputs& inputs) {
   for (const Tensor& x : inputs) {
     if (needs_grad(x)) return true;
   }
@@ -55,8 +54,7 @@ bool any_needs_grad(const Inputs& inputs) {
 }
 
 /// `rule.forward(inputs...)` computes, saving what backward needs in the rule's fields.
-template <class Rule, std::size_t N>
-Tensor apply(const OpInfo& info, Rule rule, std::array<Tensor, N> inputs) {
+template <class Rule, std::size_t N> Tensor apply(const OpInfo& info, Rule rule, std::array<Tensor, N> inputs) {
   Observation observation(info, inputs);
   if (context.filter) (*context.filter)(info, inputs);  // 1. autocast
 
@@ -68,8 +66,7 @@ Tensor apply(const OpInfo& info, Rule rule, std::array<Tensor, N> inputs) {
 }
 
 /// The same for an op with any number of inputs: `rule.forward(inputs)`.
-template <class Rule>
-Tensor apply(const OpInfo& info, Rule rule, std::vector<Tensor> inputs) {
+template <class Rule> Tensor apply(const OpInfo& info, Rule rule, std::vector<Tensor> inputs) {
   Observation observation(info, inputs);
   if (context.filter) (*context.filter)(info, inputs);
   Tensor out = rule.forward(inputs);
@@ -112,8 +109,7 @@ inline std::optional<Dtype> wanted_dtype(const OpInfo& info, const Tensor& x, st
 }
 
 /// A view: `rule.forward(x)` returns an alias of x. The result knows the tensor it looks into.
-template <class Rule>
-Tensor apply_view(const OpInfo& info, Rule rule, const Tensor& x) {
+template <class Rule> Tensor apply_view(const OpInfo& info, Rule rule, const Tensor& x) {
   Observation observation(info, {&x, 1});
   Tensor out = rule.forward(x);
   const std::shared_ptr<TensorImpl>& base = x.impl()->view_base ? x.impl()->view_base : x.impl();

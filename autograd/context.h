@@ -45,10 +45,7 @@ inline constinit thread_local Context context;
 /// Changes the thread's context and restores it: `ContextScope scope([](Context& c) { c.record = false; });`
 class ContextScope {
  public:
-  template <class Change>
-  explicit ContextScope(Change change) : saved_(context) {
-    change(context);
-  }
+  template <class Change> explicit ContextScope(Change change) : saved_(context) { change(context); }
   /// Installs a context taken from another thread, which must not leave the scopes it was taken in before this ends.
   explicit ContextScope(const Context& inherited)
       : saved_(context), filter_(inherited.filter ? inherited.filter->for_another_thread() : nullptr) {

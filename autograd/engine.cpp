@@ -66,8 +66,8 @@ Tensor Pass::validated(const Node& node, const GradTarget& target, Tensor grad, 
       const std::int64_t have = grad.sizes()[grad.sizes().size() - target.sizes.size() + i];
       fits = target.sizes[i] == have || target.sizes[i] == 1;
     }
-    check(fits, Name{from}, " returned an invalid gradient: got ", grad.sizes(),
-          " but expected shape compatible with ", target.sizes);
+    check(fits, Name{from}, " returned an invalid gradient: got ", grad.sizes(), " but expected shape compatible with ",
+          target.sizes);
     grad = sum_to_size(grad, target.sizes);
   }
   const Dtype dtype = node.sum_dtype == Dtype::Undefined ? target.dtype : node.sum_dtype;

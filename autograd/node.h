@@ -119,8 +119,7 @@ class Saved {
 };
 
 /// The tensors a rule saved, as it lists them in saved(); a rule that owns memory must list it.
-template <class Rule, class Visit>
-void for_each_saved(Rule& rule, Visit visit) {
+template <class Rule, class Visit> void for_each_saved(Rule& rule, Visit visit) {
   if constexpr (requires { rule.saved(); }) {
     std::apply(
         [&](auto&... fields) {
@@ -141,8 +140,7 @@ void for_each_saved(Rule& rule, Visit visit) {
 
 /// Rules have `backward(const Tensor& g, Wants)`, which returns an array or a vector of gradients, one per input.
 /// Edges is std::array<Edge, N> or std::vector<Edge>.
-template <class Rule, class Edges>
-class RuleNode final : public Node {
+template <class Rule, class Edges> class RuleNode final : public Node {
  public:
   RuleNode(const OpInfo& info, Rule&& rule, Edges&& edges, const Tensor& out)
       : Node(info), rule_(std::move(rule)), edges_(std::move(edges)), target_(out) {

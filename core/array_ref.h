@@ -25,8 +25,7 @@ class Dims {
     std::fill(begin(), end(), value);
   }
   Dims(std::initializer_list<std::int64_t> values) : Dims(values.begin(), values.end()) {}
-  template <class Iterator>
-  Dims(Iterator first, Iterator last) {
+  template <class Iterator> Dims(Iterator first, Iterator last) {
     for (; first != last; ++first) push_back(static_cast<std::int64_t>(*first));
   }
 
@@ -68,8 +67,7 @@ class Dims {
 };
 
 /// A view of consecutive values that it does not own: take it as a parameter, do not keep it.
-template <class T>
-class ArrayRef {
+template <class T> class ArrayRef {
  public:
   using value_type = T;
   constexpr ArrayRef() = default;
@@ -113,18 +111,11 @@ class ArrayRef {
   std::size_t size_ = 0;
 };
 
-template <class T>
-bool operator==(ArrayRef<T> a, ArrayRef<T> b) {
-  return a.equals(b);
-}
-template <class T>
-bool operator==(ArrayRef<T> a, const std::vector<T>& b) {
-  return a.equals(b);
-}
+template <class T> bool operator==(ArrayRef<T> a, ArrayRef<T> b) { return a.equals(b); }
+template <class T> bool operator==(ArrayRef<T> a, const std::vector<T>& b) { return a.equals(b); }
 inline bool operator==(ArrayRef<std::int64_t> a, const Dims& b) { return a.equals(b); }
 
-template <class T>
-std::ostream& operator<<(std::ostream& out, ArrayRef<T> values) {
+template <class T> std::ostream& operator<<(std::ostream& out, ArrayRef<T> values) {
   out << '[';
   for (std::size_t i = 0; i < values.size(); ++i) out << (i ? ", " : "") << values[i];
   return out << ']';

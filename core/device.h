@@ -64,8 +64,7 @@ class DeviceGuard {
 
 }  // namespace halftone
 
-template <>
-struct std::hash<halftone::Device> {
+template <> struct std::hash<halftone::Device> {
   std::size_t operator()(halftone::Device d) const noexcept {
     return static_cast<std::size_t>(d.type()) * 256 + static_cast<std::size_t>(d.index() + 1);
   }

@@ -69,72 +69,31 @@ constexpr std::string_view name(Dtype d) {
 }
 inline std::ostream& operator<<(std::ostream& out, Dtype d) { return out << name(d); }
 
-template <class T>
-struct DtypeOf;
-template <>
-struct DtypeOf<bool> {
-  static constexpr Dtype value = kBool;
-};
-template <>
-struct DtypeOf<std::uint8_t> {
-  static constexpr Dtype value = kUInt8;
-};
-template <>
-struct DtypeOf<std::int8_t> {
-  static constexpr Dtype value = kInt8;
-};
-template <>
-struct DtypeOf<std::int16_t> {
-  static constexpr Dtype value = kInt16;
-};
-template <>
-struct DtypeOf<std::int32_t> {
-  static constexpr Dtype value = kInt32;
-};
-template <>
-struct DtypeOf<std::int64_t> {
-  static constexpr Dtype value = kInt64;
-};
-template <>
-struct DtypeOf<long long> {
-  static constexpr Dtype value = kInt64;
-};
-template <>
-struct DtypeOf<Half> {
-  static constexpr Dtype value = kFloat16;
-};
-template <>
-struct DtypeOf<BFloat16> {
-  static constexpr Dtype value = kBFloat16;
-};
-template <>
-struct DtypeOf<float> {
-  static constexpr Dtype value = kFloat32;
-};
-template <>
-struct DtypeOf<double> {
-  static constexpr Dtype value = kFloat64;
-};
+template <class T> struct DtypeOf;
+template <> struct DtypeOf<bool> { static constexpr Dtype value = kBool; };
+template <> struct DtypeOf<std::uint8_t> { static constexpr Dtype value = kUInt8; };
+template <> struct DtypeOf<std::int8_t> { static constexpr Dtype value = kInt8; };
+template <> struct DtypeOf<std::int16_t> { static constexpr Dtype value = kInt16; };
+template <> struct DtypeOf<std::int32_t> { static constexpr Dtype value = kInt32; };
+template <> struct DtypeOf<std::int64_t> { static constexpr Dtype value = kInt64; };
+template <> struct DtypeOf<long long> { static constexpr Dtype value = kInt64; };
+template <> struct DtypeOf<Half> { static constexpr Dtype value = kFloat16; };
+template <> struct DtypeOf<BFloat16> { static constexpr Dtype value = kBFloat16; };
+template <> struct DtypeOf<float> { static constexpr Dtype value = kFloat32; };
+template <> struct DtypeOf<double> { static constexpr Dtype value = kFloat64; };
 
-template <class T>
-inline constexpr Dtype dtype_of = DtypeOf<std::remove_cv_t<T>>::value;
+template <class T> inline constexpr Dtype dtype_of = DtypeOf<std::remove_cv_t<T>>::value;
 
-template <class T>
-inline constexpr bool is_half_type = std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>;
+template <class T> inline constexpr bool is_half_type = std::is_same_v<T, Half> || std::is_same_v<T, BFloat16>;
 
 /// The type arithmetic is done in: float for the 16-bit types, the type itself otherwise.
-template <class T>
-using Compute = std::conditional_t<is_half_type<T>, float, T>;
+template <class T> using Compute = std::conditional_t<is_half_type<T>, float, T>;
 
 /// Carries a C++ type through a visitor's argument.
-template <class T>
-struct Type {
-  using type = T;
-};
+template <class T> struct Type { using type = T; };
 
 /// Calls `f(Type<T>{})` with the C++ type of one of the four floating dtypes.
-template <class F>
-decltype(auto) visit_floating(Dtype d, F&& f) {
+template <class F> decltype(auto) visit_floating(Dtype d, F&& f) {
   switch (d) {
     case kFloat16: return f(Type<Half>{});
     case kBFloat16: return f(Type<BFloat16>{});
@@ -145,8 +104,7 @@ decltype(auto) visit_floating(Dtype d, F&& f) {
 }
 
 /// Calls `f(Type<T>{})` with the C++ type of an integral dtype; bool is not one.
-template <class F>
-decltype(auto) visit_integral(Dtype d, F&& f) {
+template <class F> decltype(auto) visit_integral(Dtype d, F&& f) {
   switch (d) {
     case kUInt8: return f(Type<std::uint8_t>{});
     case kInt8: return f(Type<std::int8_t>{});
@@ -158,8 +116,7 @@ decltype(auto) visit_integral(Dtype d, F&& f) {
 }
 
 /// Calls `f(Type<T>{})` with the C++ type of any dtype.
-template <class F>
-decltype(auto) visit_all(Dtype d, F&& f) {
+template <class F> decltype(auto) visit_all(Dtype d, F&& f) {
   if (is_floating_point(d)) return visit_floating(d, std::forward<F>(f));
   if (d == kBool) return f(Type<bool>{});
   return visit_integral(d, std::forward<F>(f));

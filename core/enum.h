@@ -63,8 +63,7 @@ HALFTONE_ENUM(Same);
 namespace enumtype {
 
 /// The name of the constant that a variant of them holds: "kMean".
-template <class Variant>
-std::string_view get_enum_name(const Variant& variant) {
+template <class Variant> std::string_view get_enum_name(const Variant& variant) {
   return std::visit([](const auto& constant) { return std::decay_t<decltype(constant)>::text; }, variant);
 }
 

@@ -38,21 +38,18 @@ class NotImplementedError : public Error {
 };
 
 /// Joins its arguments as `operator<<` prints them.
-template <class... Parts>
-std::string str(const Parts&... parts) {
+template <class... Parts> std::string str(const Parts&... parts) {
   std::ostringstream out;
   (out << ... << parts);
   return std::move(out).str();
 }
 
-template <class E = Error, class... Parts>
-[[noreturn, gnu::noinline, gnu::cold]] void fail(const Parts&... parts) {
+template <class E = Error, class... Parts> [[noreturn, gnu::noinline, gnu::cold]] void fail(const Parts&... parts) {
   throw E(str(parts...));
 }
 
 /// Throws E with the joined parts unless `ok`.
-template <class E = Error, class... Parts>
-void check(bool ok, const Parts&... parts) {
+template <class E = Error, class... Parts> void check(bool ok, const Parts&... parts) {
   if (!ok) [[unlikely]]
     fail<E>(parts...);
 }

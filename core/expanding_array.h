@@ -13,8 +13,7 @@
 
 namespace halftone {
 
-template <std::size_t D, class T = std::int64_t>
-class ExpandingArray {
+template <std::size_t D, class T = std::int64_t> class ExpandingArray {
  public:
   ExpandingArray(std::initializer_list<T> list) : ExpandingArray(list.begin(), list.size()) {}    // NOLINT
   ExpandingArray(const std::vector<T>& values) : ExpandingArray(values.data(), values.size()) {}  // NOLINT
@@ -51,8 +50,7 @@ class ExpandingArrayWithOptionalElem : public ExpandingArray<D, std::optional<T>
 };
 
 /// Prints a lone value bare, several as a list.
-template <std::size_t D, class T>
-std::ostream& operator<<(std::ostream& out, const ExpandingArray<D, T>& array) {
+template <std::size_t D, class T> std::ostream& operator<<(std::ostream& out, const ExpandingArray<D, T>& array) {
   if constexpr (D == 1) {
     return out << array->front();
   } else {

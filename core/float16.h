@@ -91,8 +91,7 @@ using Float16 = Half;
 
 }  // namespace halftone
 
-template <>
-struct std::numeric_limits<halftone::Half> {
+template <> struct std::numeric_limits<halftone::Half> {
   static constexpr bool is_specialized = true;
   static constexpr int digits = 11;
   static constexpr bool has_infinity = true;
@@ -104,8 +103,7 @@ struct std::numeric_limits<halftone::Half> {
   static constexpr halftone::Half quiet_NaN() { return halftone::Half::from_bits(0x7E00); }
 };
 
-template <>
-struct std::numeric_limits<halftone::BFloat16> {
+template <> struct std::numeric_limits<halftone::BFloat16> {
   static constexpr bool is_specialized = true;
   static constexpr int digits = 8;
   static constexpr bool has_infinity = true;

@@ -7,8 +7,7 @@
 
 namespace halftone {
 
-template <class T>
-class IntegerRange {
+template <class T> class IntegerRange {
  public:
   class Iterator {
    public:
@@ -41,14 +40,10 @@ class IntegerRange {
 };
 
 /// The integers of [0, end); none when `end` is negative.
-template <class T>
-IntegerRange<T> irange(T end) {
-  return {T{0}, end};
-}
+template <class T> IntegerRange<T> irange(T end) { return {T{0}, end}; }
 
 /// The integers of [begin, end); none when `end` is below `begin`. They have the type of `end`.
-template <class Begin, class End>
-IntegerRange<End> irange(Begin begin, End end) {
+template <class Begin, class End> IntegerRange<End> irange(Begin begin, End end) {
   return {static_cast<End>(begin), end};
 }
 

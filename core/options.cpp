@@ -3,8 +3,7 @@
 namespace halftone {
 namespace {
 
-template <class T>
-void fill_in(optional<T>& value, const optional<T>& fallback) {
+template <class T> void fill_in(optional<T>& value, const optional<T>& fallback) {
   if (!value) value = fallback;
 }
 

@@ -60,8 +60,7 @@ class TensorOptions {
   bool operator==(const TensorOptions&) const = default;
 
  private:
-  template <class T>
-  TensorOptions with(optional<T> TensorOptions::*field, optional<T> value) const {
+  template <class T> TensorOptions with(optional<T> TensorOptions::*field, optional<T> value) const {
     TensorOptions copy = *this;
     copy.*field = value;
     return copy;

@@ -12,8 +12,7 @@
 
 namespace halftone {
 
-template <class Key, class Value>
-class OrderedDict {
+template <class Key, class Value> class OrderedDict {
  public:
   class Item {
    public:
@@ -92,8 +91,7 @@ class OrderedDict {
   const Item& operator[](std::size_t index) const { return items_[position(index)]; }
 
   /// Throws when the key is taken.
-  template <class K, class V>
-  Value& insert(K&& key, V&& value) {
+  template <class K, class V> Value& insert(K&& key, V&& value) {
     check(!contains(key), key_description_, " '", key, "' already defined");
     items_.emplace_back(std::forward<K>(key), std::forward<V>(value));  // first: it may throw, and then nothing changed
     positions_.emplace(items_.back().key(), size() - 1);

@@ -64,8 +64,7 @@ class Job {
 /// Waits some 50 microseconds for `ready`: about what a sleep and a wake cost on a virtual machine, and longer than the
 /// pause between two ops of a small net, whose step it halves. Every turn gives the processor away, so a busy neighbour
 /// loses nothing (measured with two such processes on two cores; three times as long did harm).
-template <class F>
-bool spin_until(F ready) {
+template <class F> bool spin_until(F ready) {
   constexpr int kTurns = 300;
   for (int i = 0; i < kTurns; ++i) {
     if (ready()) return true;

@@ -60,8 +60,7 @@ void run_chunks(std::int64_t begin, std::int64_t end, Chunks chunks, RangeBody b
 /// once. How the range is cut depends on its length, the grain and the number of threads alone. Runs on the calling
 /// thread when there is one piece, inside another parallel_for, or while another thread keeps the pool busy. The first
 /// exception of any piece is rethrown here.
-template <class F>
-void parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, F&& f) {
+template <class F> void parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, F&& f) {
   if (begin >= end) return;
   const std::int64_t n = end - begin;
   if (n < 2 * grain || n < 2) {

@@ -117,8 +117,7 @@ void print_vector(std::ostream& out, const ElementView& vector) {
 }
 
 /// The double with the fewest digits that a 16- or 32-bit number is the nearest to: 0.1f means 0.1.
-template <class T>
-double fewest_digits(T value) {
+template <class T> double fewest_digits(T value) {
   const auto exact = static_cast<double>(static_cast<Compute<T>>(value));
   for (int digits = 1; digits < 9; ++digits) {
     char text[32];

@@ -37,8 +37,7 @@ struct ElementView {
 };
 
 /// Calls `visit(Scalar)` for every element, row by row.
-template <class F>
-void for_each(const ElementView& view, F& visit) {
+template <class F> void for_each(const ElementView& view, F& visit) {
   if (view.dim() == 0) return visit(view.item());
   for (std::int64_t i = 0; i < view.size(); ++i) for_each(view[i], visit);
 }

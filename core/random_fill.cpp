@@ -18,11 +18,9 @@ void check_floating(const char* op, const Tensor& y) {
   check<TypeError>(is_floating_point(y.dtype()), op, ": a floating dtype is needed, not ", y.dtype());
 }
 
-template <std::size_t N>
-using Offsets = std::array<std::int64_t, N>;
+template <std::size_t N> using Offsets = std::array<std::int64_t, N>;
 
-template <std::size_t N, class F>
-void walk(const Loop& loop, std::size_t axis, Offsets<N> at, F& visit) {
+template <std::size_t N, class F> void walk(const Loop& loop, std::size_t axis, Offsets<N> at, F& visit) {
   for (std::int64_t i = 0; i < loop.sizes[axis]; ++i) {
     if (axis + 1 == loop.sizes.size()) {
       visit(at);
@@ -34,8 +32,7 @@ void walk(const Loop& loop, std::size_t axis, Offsets<N> at, F& visit) {
 }
 
 /// Stores `draw()` in every element, in memory order, with the generator locked.
-template <class T, class F>
-void fill_each(const Tensor& y, Generator& generator, F draw) {
+template <class T, class F> void fill_each(const Tensor& y, Generator& generator, F draw) {
   const std::lock_guard lock(generator.mutex());
   T* data = y.data_ptr<T>();
   const auto store = [&](Offsets<1> at) { data[at[0]] = T(draw()); };
@@ -43,8 +40,7 @@ void fill_each(const Tensor& y, Generator& generator, F draw) {
 }
 
 /// In [0, 1): 24 bits of a word for float, 53 of two words for double.
-template <class T>
-T unit(Generator& generator) {
+template <class T> T unit(Generator& generator) {
   if constexpr (std::is_same_v<T, double>) {
     return static_cast<double>(generator.random64() & ((1ull << 53) - 1)) * 0x1p-53;
   } else {
@@ -140,8 +136,7 @@ void box_muller(double* x, double mean, double std) {
 }
 
 /// Blocks of 16 from uniform numbers drawn in order; a last incomplete block draws its 16 anew, over those before it.
-template <class T>
-void fill_normal_blocks(T* data, std::int64_t n, double mean, double std, Generator& generator) {
+template <class T> void fill_normal_blocks(T* data, std::int64_t n, double mean, double std, Generator& generator) {
   using C = Compute<T>;
   C block[16];
   const auto fill_block = [&](T* to) {
@@ -175,38 +170,29 @@ void fill_normal(const Tensor& y, double mean, double std, Generator& generator)
 
 namespace {
 
-template <class T>
-constexpr bool kFloating = is_half_type<T> || std::is_floating_point_v<T>;
-template <class T>
-constexpr int kDigits = std::numeric_limits<T>::digits;
+template <class T> constexpr bool kFloating = is_half_type<T> || std::is_floating_point_v<T>;
+template <class T> constexpr int kDigits = std::numeric_limits<T>::digits;
 
 /// A whole number as a T, through float for the 16-bit types.
-template <class T>
-T whole(std::int64_t value) {
-  return T(static_cast<Compute<T>>(value));
-}
+template <class T> T whole(std::int64_t value) { return T(static_cast<Compute<T>>(value)); }
 
-template <class T>
-std::int64_t as_integer(T value) {
+template <class T> std::int64_t as_integer(T value) {
   return static_cast<std::int64_t>(static_cast<Compute<T>>(value));
 }
 
 /// The distance of neighbours of T about a value that has more bits than T.
-template <class T>
-std::int64_t spacing(std::int64_t value) {
+template <class T> std::int64_t spacing(std::int64_t value) {
   const auto magnitude = static_cast<std::uint64_t>(std::abs(value));
   return std::int64_t{1} << (static_cast<int>(std::bit_width(magnitude)) - kDigits<T>);
 }
 
 /// Moves the bounds inwards to where rounding to T cannot leave them.
-template <class T>
-void tighten(std::int64_t& from, std::int64_t& to) {
+template <class T> void tighten(std::int64_t& from, std::int64_t& to) {
   if (const std::int64_t first = as_integer(whole<T>(from + 1)); first < from) from = first + spacing<T>(from + 1);
   if (const std::int64_t last = as_integer(whole<T>(to - 1)); last >= to) to = last - spacing<T>(to - 1);
 }
 
-template <class T>
-void check_bounds(std::int64_t from, std::int64_t to) {
+template <class T> void check_bounds(std::int64_t from, std::int64_t to) {
   check<ValueError>(from < to, "random_: expects 'from' to be less than 'to', but got from=", from, " >= to=", to);
   const auto fits = [](std::int64_t value) {
     if constexpr (kFloating<T>) {
@@ -265,8 +251,7 @@ void fill_bernoulli(const Tensor& y, double p, Generator& generator) {
 namespace {
 
 /// Draws with the precision of the probabilities: float for those of 16 bits.
-template <class T, class P>
-void fill_bernoulli_from(const Tensor& y, const Tensor& p, Generator& generator) {
+template <class T, class P> void fill_bernoulli_from(const Tensor& y, const Tensor& p, Generator& generator) {
   using C = Compute<P>;
   T* data = y.data_ptr<T>();
   const P* chance = p.data_ptr<P>();

@@ -21,8 +21,7 @@ bool is_gap(std::int64_t i, std::int64_t size, bool summarise) {
   return summarise && size > 2 * kEdge && i >= kEdge && i < size - kEdge;
 }
 
-template <class F>
-void for_each_shown(const ElementView& view, bool summarise, F& visit) {
+template <class F> void for_each_shown(const ElementView& view, bool summarise, F& visit) {
   if (view.dim() == 0) return visit(view.item());
   for (std::int64_t i = 0; i < view.size(); ++i) {
     if (is_gap(i, view.size(), summarise)) i = view.size() - kEdge;

@@ -13,12 +13,10 @@ class Scalar {
  public:
   Scalar() : Scalar(std::int64_t{0}) {}
   Scalar(bool value) : kind_(kBool), integer_(value) {}  // NOLINT: 2 is a Scalar
-  template <std::integral T>
-  Scalar(T value) : kind_(kInt64), integer_(static_cast<std::int64_t>(value)) {}  // NOLINT
-  template <std::floating_point T>
-  Scalar(T value) : kind_(kFloat64), real_(static_cast<double>(value)) {}  // NOLINT
-  Scalar(Half value) : Scalar(static_cast<float>(value)) {}                // NOLINT
-  Scalar(BFloat16 value) : Scalar(static_cast<float>(value)) {}            // NOLINT
+  template <std::integral T> Scalar(T value) : kind_(kInt64), integer_(static_cast<std::int64_t>(value)) {}  // NOLINT
+  template <std::floating_point T> Scalar(T value) : kind_(kFloat64), real_(static_cast<double>(value)) {}   // NOLINT
+  Scalar(Half value) : Scalar(static_cast<float>(value)) {}                                                  // NOLINT
+  Scalar(BFloat16 value) : Scalar(static_cast<float>(value)) {}                                              // NOLINT
 
   /// float64, int64 or bool.
   Dtype type() const { return kind_; }
@@ -31,8 +29,7 @@ class Scalar {
   int toInt() const { return to<int>(); }
   bool toBool() const { return to<bool>(); }
 
-  template <class T>
-  T to() const {
+  template <class T> T to() const {
     if constexpr (is_half_type<T>) {
       return T(to<float>());
     } else {

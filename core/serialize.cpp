@@ -154,8 +154,7 @@ bool InputArchive::try_read(const std::string& key, Tensor& tensor, bool is_buff
   return true;
 }
 
-template <class Kept>
-Value InputArchive::value_as(const std::string& key) const {
+template <class Kept> Value InputArchive::value_as(const std::string& key) const {
   const Value* value = content_->values.find(full(key));
   check(value != nullptr, "No such serialized value '", full(key), "' in ", content_->origin,
         "; there are: ", first_few(content_->values.keys()));
@@ -189,8 +188,7 @@ std::vector<std::string> InputArchive::keys() const {
   return names.keys();
 }
 
-template <class Items>
-std::vector<std::string> InputArchive::keys_below(const Items& items) const {
+template <class Items> std::vector<std::string> InputArchive::keys_below(const Items& items) const {
   std::vector<std::string> all;
   for (const auto& item : items) {
     if (item.key().starts_with(prefix_)) all.push_back(item.key().substr(prefix_.size()));

@@ -22,8 +22,7 @@ class TensorIndex;
 using TensorList = ArrayRef<Tensor>;
 
 /// Typed element access by indices, for a tensor in host memory: `auto a = t.accessor<float, 2>(); a[i][j]`.
-template <class T, std::size_t N>
-class TensorAccessor {
+template <class T, std::size_t N> class TensorAccessor {
  public:
   TensorAccessor(T* data, const std::int64_t* sizes, const std::int64_t* strides)
       : data_(data), sizes_(sizes), strides_(strides) {}
@@ -99,32 +98,21 @@ class Tensor {
 
   // --- access ---
   void* data_ptr() const { return ref().data(); }
-  template <class T>
-  T* data_ptr() const {
+  template <class T> T* data_ptr() const {
     expect_dtype(dtype_of<T>, "data_ptr");
     return static_cast<T*>(ref().data());
   }
   const void* const_data_ptr() const { return data_ptr(); }
-  template <class T>
-  const T* const_data_ptr() const {
-    return data_ptr<T>();
-  }
-  template <class T>
-  T* mutable_data_ptr() const {
-    return data_ptr<T>();
-  }
-  template <class T, std::size_t N>
-  TensorAccessor<T, N> accessor() const {
+  template <class T> const T* const_data_ptr() const { return data_ptr<T>(); }
+  template <class T> T* mutable_data_ptr() const { return data_ptr<T>(); }
+  template <class T, std::size_t N> TensorAccessor<T, N> accessor() const {
     expect_dtype(dtype_of<T>, "accessor");
     check(static_cast<std::size_t>(dim()) == N, "accessor: expected ", N, " dims but tensor has ", dim());
     return TensorAccessor<T, N>(data_ptr<T>(), ref().sizes.data(), ref().strides.data());
   }
   /// The value of a one-element tensor; waits for its device.
   Scalar item() const;
-  template <class T>
-  T item() const {
-    return item().to<T>();
-  }
+  template <class T> T item() const { return item().to<T>(); }
   std::string toString() const;
   /// Prints values and type to stdout.
   void print() const;
@@ -154,8 +142,7 @@ class Tensor {
   Tensor _base() const;
   /// Calls `hook(grad)` when this tensor's gradient is computed; a hook that returns a defined Tensor replaces it.
   /// Returns a position for remove_hook.
-  template <class Hook>
-  unsigned register_hook(Hook hook) const {
+  template <class Hook> unsigned register_hook(Hook hook) const {
     if constexpr (std::is_void_v<std::invoke_result_t<Hook, Tensor>>) {
       return add_hook([hook = std::move(hook)](Tensor g) mutable {
         hook(std::move(g));
@@ -462,8 +449,8 @@ inline Tensor alias(const Tensor& x) {
 
 std::ostream& operator<<(std::ostream& out, const Tensor& t);
 
-/// How error messages describe a tensor: "float32[2, 3]", with the device when it is not the CPU. Formatted when printed,
-/// so that a check which holds costs nothing.
+/// How error messages describe a tensor: "float32[2, 3]", with the device when it is not the CPU. Formatted when
+/// printed, so that a check which holds costs nothing.
 class Description {
  public:
   explicit Description(const Tensor& t) : tensor_(&t) {}

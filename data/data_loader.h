@@ -46,8 +46,7 @@ class DataLoaderOptions {
   bool drop_last() const { return drop_last_; }
 
  private:
-  template <class T>
-  DataLoaderOptions& set(T& field, T value) {
+  template <class T> DataLoaderOptions& set(T& field, T value) {
     field = value;
     return *this;
   }
@@ -73,8 +72,7 @@ struct FullDataLoaderOptions {
 };
 
 /// Goes once through the batches. Copies share their place; the end is an iterator without a place.
-template <class Batch>
-class Iterator {
+template <class Batch> class Iterator {
  public:
   using iterator_category = std::input_iterator_tag;
   using difference_type = std::ptrdiff_t;
@@ -126,8 +124,7 @@ class Iterator {
 };
 
 /// What all loaders share: iteration, workers and their end. A worker thread has its own copy of the dataset.
-template <class Dataset, class Batch, class BatchRequest>
-class DataLoaderBase {
+template <class Dataset, class Batch, class BatchRequest> class DataLoaderBase {
  public:
   using BatchType = Batch;
   using BatchRequestType = BatchRequest;
@@ -281,10 +278,7 @@ class StatelessDataLoader final
   }
 
   static std::size_t count(std::size_t request) { return request; }
-  template <class Request>
-  static std::size_t count(const Request& request) {
-    return request.size();
-  }
+  template <class Request> static std::size_t count(const Request& request) { return request.size(); }
 
   Sampler sampler_;
 };

@@ -11,14 +11,11 @@
 
 namespace halftone::data::datasets {
 
-template <class Source, class Applied>
-class MapDataset;
+template <class Source, class Applied> class MapDataset;
 
 namespace detail {
-template <class T>
-struct is_optional : std::false_type {};
-template <class T>
-struct is_optional<std::optional<T>> : std::true_type {};
+template <class T> struct is_optional : std::false_type {};
+template <class T> struct is_optional<std::optional<T>> : std::true_type {};
 }  // namespace detail
 
 /// Gives whole batches for a request, which is a list of indices unless the dataset says otherwise.
@@ -38,12 +35,10 @@ class BatchDataset {
   virtual std::optional<std::size_t> size() const = 0;
 
   /// This dataset, copied, with `transform` applied to every batch.
-  template <class Transform>
-  MapDataset<Self, Transform> map(Transform transform) & {
+  template <class Transform> MapDataset<Self, Transform> map(Transform transform) & {
     return {static_cast<Self&>(*this), std::move(transform)};
   }
-  template <class Transform>
-  MapDataset<Self, Transform> map(Transform transform) && {
+  template <class Transform> MapDataset<Self, Transform> map(Transform transform) && {
     return {std::move(static_cast<Self&>(*this)), std::move(transform)};
   }
 };
@@ -114,8 +109,7 @@ class SharedBatchDataset : public BatchDataset<SharedBatchDataset<Underlying>, t
   std::shared_ptr<Underlying> shared_;
 };
 
-template <class Underlying, class... Args>
-SharedBatchDataset<Underlying> make_shared_dataset(Args&&... args) {
+template <class Underlying, class... Args> SharedBatchDataset<Underlying> make_shared_dataset(Args&&... args) {
   return std::make_shared<Underlying>(std::forward<Args>(args)...);
 }
 

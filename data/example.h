@@ -8,8 +8,7 @@
 namespace halftone::data {
 
 /// One example of a dataset, or, after Stack, one batch: `example.data`, `example.target`.
-template <class Data = Tensor, class Target = Tensor>
-struct Example {
+template <class Data = Tensor, class Target = Tensor> struct Example {
   using DataType = Data;
   using TargetType = Target;
 
@@ -25,8 +24,7 @@ using NoTarget = void;
 }
 
 /// An example without a target; converts to its data.
-template <class Data>
-struct Example<Data, example::NoTarget> {
+template <class Data> struct Example<Data, example::NoTarget> {
   using DataType = Data;
   using TargetType = example::NoTarget;
 

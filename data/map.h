@@ -18,8 +18,7 @@ concept StacksItself = requires(D& dataset, ArrayRef<std::size_t> indices) {
   dataset.get_stacked(indices);
 };
 
-template <class D>
-using StackedType = decltype(std::declval<D&>().get_stacked(ArrayRef<std::size_t>()));
+template <class D> using StackedType = decltype(std::declval<D&>().get_stacked(ArrayRef<std::size_t>()));
 
 template <class T, class Stacked>
 concept ActsOnStacks = requires(T& transform, Stacked stacked) {
@@ -72,8 +71,7 @@ class MapDataset
 };
 
 /// The function behind dataset.map(transform).
-template <class Source, class Applied>
-MapDataset<Source, Applied> map(Source source, Applied transform) {
+template <class Source, class Applied> MapDataset<Source, Applied> map(Source source, Applied transform) {
   return {std::move(source), std::move(transform)};
 }
 

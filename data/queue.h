@@ -14,8 +14,7 @@
 namespace halftone::data::detail {
 
 /// A first-in, first-out queue for several threads; popping waits.
-template <class T>
-class Queue {
+template <class T> class Queue {
  public:
   void push(T value) {
     {
@@ -56,8 +55,7 @@ class Queue {
 
 /// Carries jobs to workers and results back, and knows how many jobs are under way. One thread pushes jobs and pops
 /// results, the workers do the reverse.
-template <class Job, class Result>
-class DataShuttle {
+template <class Job, class Result> class DataShuttle {
  public:
   void push_job(Job job) {
     new_jobs_.push(std::move(job));
@@ -91,24 +89,21 @@ class DataShuttle {
 namespace sequencers {
 
 /// Hands on results as they come, or in order; Result has a member sequence_number.
-template <class Result>
-class Sequencer {
+template <class Result> class Sequencer {
  public:
   using ResultProducer = std::function<std::optional<Result>()>;
   virtual ~Sequencer() = default;
   virtual std::optional<Result> next(const ResultProducer& next_result) = 0;
 };
 
-template <class Result>
-class NoSequencer final : public Sequencer<Result> {
+template <class Result> class NoSequencer final : public Sequencer<Result> {
  public:
   using typename Sequencer<Result>::ResultProducer;
   std::optional<Result> next(const ResultProducer& next_result) override { return next_result(); }
 };
 
 /// Keeps results that come early until those before them have come.
-template <class Result>
-class OrderedSequencer : public Sequencer<Result> {
+template <class Result> class OrderedSequencer : public Sequencer<Result> {
  public:
   using typename Sequencer<Result>::ResultProducer;
 

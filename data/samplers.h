@@ -14,8 +14,7 @@ class InputArchive;
 namespace halftone::data::samplers {
 
 /// Gives the requests of one pass, a batch at a time.
-template <class BatchRequest = std::vector<std::size_t>>
-class Sampler {
+template <class BatchRequest = std::vector<std::size_t>> class Sampler {
  public:
   using BatchRequestType = BatchRequest;
   virtual ~Sampler() = default;

@@ -9,8 +9,7 @@
 namespace halftone::data::transforms {
 
 /// Turns a batch into a batch.
-template <class InputBatch, class OutputBatch>
-class BatchTransform {
+template <class InputBatch, class OutputBatch> class BatchTransform {
  public:
   using InputBatchType = InputBatch;
   using OutputBatchType = OutputBatch;
@@ -19,8 +18,7 @@ class BatchTransform {
 };
 
 /// Turns one example into one example.
-template <class Input, class Output>
-class Transform : public BatchTransform<std::vector<Input>, std::vector<Output>> {
+template <class Input, class Output> class Transform : public BatchTransform<std::vector<Input>, std::vector<Output>> {
  public:
   using InputType = Input;
   using OutputType = Output;
@@ -36,8 +34,7 @@ class Transform : public BatchTransform<std::vector<Input>, std::vector<Output>>
 };
 
 /// A BatchTransform from a function.
-template <class Input, class Output = Input>
-class BatchLambda : public BatchTransform<Input, Output> {
+template <class Input, class Output = Input> class BatchLambda : public BatchTransform<Input, Output> {
  public:
   using FunctionType = std::function<Output(Input)>;
   explicit BatchLambda(FunctionType function) : function_(std::move(function)) {}
@@ -48,8 +45,7 @@ class BatchLambda : public BatchTransform<Input, Output> {
 };
 
 /// A Transform from a function.
-template <class Input, class Output = Input>
-class Lambda : public Transform<Input, Output> {
+template <class Input, class Output = Input> class Lambda : public Transform<Input, Output> {
  public:
   using FunctionType = std::function<Output(Input)>;
   explicit Lambda(FunctionType function) : function_(std::move(function)) {}
@@ -74,8 +70,7 @@ class TensorTransform : public Transform<Example<Tensor, Target>, Example<Tensor
 };
 
 /// A TensorTransform from a function.
-template <class Target = Tensor>
-class TensorLambda : public TensorTransform<Target> {
+template <class Target = Tensor> class TensorLambda : public TensorTransform<Target> {
  public:
   using FunctionType = std::function<Tensor(Tensor)>;
   explicit TensorLambda(FunctionType function) : function_(std::move(function)) {}
@@ -96,8 +91,7 @@ Tensor stack_all(const std::vector<Tensor>& tensors);
 }  // namespace detail
 
 /// (x - mean) / stddev, with one number for all channels or one for each.
-template <class Target = Tensor>
-class Normalize : public TensorTransform<Target> {
+template <class Target = Tensor> class Normalize : public TensorTransform<Target> {
  public:
   Normalize(ArrayRef<double> means, ArrayRef<double> stddevs)
       : mean(detail::per_channel(means)), stddev(detail::per_channel(stddevs)) {}
@@ -114,32 +108,25 @@ class Normalize : public TensorTransform<Target> {
 };
 
 /// A batch of examples made into one.
-template <class T = Example<>, class Batch = std::vector<T>>
-using Collation = BatchTransform<Batch, T>;
+template <class T = Example<>, class Batch = std::vector<T>> using Collation = BatchTransform<Batch, T>;
 
 /// A Collation from a function.
-template <class T = Example<>, class Batch = std::vector<T>>
-using Collate = BatchLambda<Batch, T>;
+template <class T = Example<>, class Batch = std::vector<T>> using Collate = BatchLambda<Batch, T>;
 
 /// Stacks the tensors of all examples along a new first axis.
-template <class T = Example<>>
-class Stack;
+template <class T = Example<>> class Stack;
 
-template <>
-class Stack<Example<>> : public Collation<Example<>> {
+template <> class Stack<Example<>> : public Collation<Example<>> {
  public:
   Example<> apply_batch(std::vector<Example<>> examples) override;
 };
 
-template <>
-class Stack<TensorExample> : public Collation<TensorExample> {
+template <> class Stack<TensorExample> : public Collation<TensorExample> {
  public:
   TensorExample apply_batch(std::vector<TensorExample> examples) override;
 };
 
-template <class T>
-inline constexpr bool is_stack = false;
-template <class T>
-inline constexpr bool is_stack<Stack<T>> = true;
+template <class T> inline constexpr bool is_stack = false;
+template <class T> inline constexpr bool is_stack<Stack<T>> = true;
 
 }  // namespace halftone::data::transforms

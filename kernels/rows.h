@@ -33,8 +33,7 @@ enum class Scan : std::int8_t { sum, prod };
 namespace rows {
 
 /// Consecutive elements of memory, read widened and written rounded.
-template <class T>
-struct Row {
+template <class T> struct Row {
   using Value = Compute<std::remove_const_t<T>>;
   T* data = nullptr;
   HD Value operator()(std::int64_t i) const { return static_cast<Value>(data[i]); }
@@ -42,8 +41,7 @@ struct Row {
 };
 
 /// A weight that is not there.
-template <class T>
-struct Constant {
+template <class T> struct Constant {
   T value;
   HD T operator()(std::int64_t) const { return value; }
 };
@@ -51,8 +49,7 @@ struct Constant {
 // ---------------------------------------------------------------- softmax
 
 /// A row of -infinity alone has no distribution and gives NaN.
-template <class Team, class X, class Y>
-HD void softmax(const Team& team, std::int64_t n, X x, Y y) {
+template <class Team, class X, class Y> HD void softmax(const Team& team, std::int64_t n, X x, Y y) {
   const auto top = team.max(n, x);
   const auto e = team.keep(n, y, [=](std::int64_t i) {
     using std::exp;
@@ -63,14 +60,12 @@ HD void softmax(const Team& team, std::int64_t n, X x, Y y) {
 }
 
 /// log(sum(e^x)) in two parts, which are more exact apart.
-template <class T>
-struct LogSumExp {
+template <class T> struct LogSumExp {
   T top, rest;
   HD T value() const { return top + rest; }
 };
 
-template <class Team, class X>
-HD auto log_sum_exp(const Team& team, std::int64_t n, X x) {
+template <class Team, class X> HD auto log_sum_exp(const Team& team, std::int64_t n, X x) {
   using std::log;
   const auto top = team.max(n, x);
   const auto total = team.sum(n, [=](std::int64_t i) {
@@ -80,8 +75,7 @@ HD auto log_sum_exp(const Team& team, std::int64_t n, X x) {
   return LogSumExp<std::remove_const_t<decltype(top)>>{top, log(total)};
 }
 
-template <class Team, class X, class Y>
-HD void log_softmax(const Team& team, std::int64_t n, X x, Y y) {
+template <class Team, class X, class Y> HD void log_softmax(const Team& team, std::int64_t n, X x, Y y) {
   const auto lse = log_sum_exp(team, n, x);
   team.each(n, [=](std::int64_t i) { y(i, x(i) - lse.top - lse.rest); });
 }
@@ -106,15 +100,11 @@ HD void log_softmax_grad(const Team& team, std::int64_t n, G g, Y y, D dx) {
 // ---------------------------------------------------------------- cross entropy
 
 /// The loss is (1 - smoothing) w[t] nll[t] + smoothing / n sum_c w[c] nll[c], nll[c] = lse - x[c], for the label t.
-template <class T>
-struct CrossEntropy {
+template <class T> struct CrossEntropy {
   T smoothing;
   T weight_sum;  // over all classes
 };
-template <class T>
-struct LossAndLse {
-  T loss, lse;
-};
+template <class T> struct LossAndLse { T loss, lse; };
 
 template <class Team, class T, class X, class W>
 HD LossAndLse<T> cross_entropy(const Team& team, std::int64_t n, CrossEntropy<T> f, std::int64_t label, X x, W w) {
@@ -140,16 +130,12 @@ HD void cross_entropy_grad(const Team& team, std::int64_t n, CrossEntropy<T> f, 
 
 // ---------------------------------------------------------------- normalization
 
-template <class T>
-HD T reciprocal_deviation(T variance, double eps) {
+template <class T> HD T reciprocal_deviation(T variance, double eps) {
   using std::sqrt;
   return 1 / sqrt(variance + static_cast<T>(eps));
 }
 
-template <class T>
-struct MeanAndRstd {
-  T mean, rstd;
-};
+template <class T> struct MeanAndRstd { T mean, rstd; };
 
 template <class Team, class X, class W, class B, class Y>
 HD auto layer_norm(const Team& team, std::int64_t n, double eps, X x, W w, B b, Y y) {
@@ -171,8 +157,7 @@ HD void layer_norm_grad(const Team& team, std::int64_t n, MeanAndRstd<T> s, G g,
 
 /// Count, mean and sum of squared deviations of a set of numbers; two sets merge without cancellation (Chan et al.,
 /// 1979).
-template <class T>
-struct Moments {
+template <class T> struct Moments {
   T count = 0, mean = 0, squares = 0;
 
   HD void merge(const Moments& other) {
@@ -189,15 +174,13 @@ struct Moments {
 };
 
 /// y = (x - mean) * scale + shift of one channel.
-template <class T>
-struct ChannelNorm {
+template <class T> struct ChannelNorm {
   T mean, scale, shift;
   HD T operator()(T x) const { return (x - mean) * scale + shift; }
 };
 
 /// dx = g * scale + (x - mean) * slope + offset of one channel.
-template <class T>
-struct ChannelNormGrad {
+template <class T> struct ChannelNormGrad {
   T mean, scale, slope = 0, offset = 0;
   HD T operator()(T g, T x) const { return g * scale + (x - mean) * slope + offset; }
 

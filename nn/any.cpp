@@ -1,18 +1,6 @@
 #include "nn/any.h"
 
-#include <cxxabi.h>
-
-#include <cstdlib>
-#include <memory>
-
 namespace halftone::nn {
-
-std::string type_name(const std::type_info& type) {
-  int status = 0;
-  const std::unique_ptr<char, void (*)(void*)> text(abi::__cxa_demangle(type.name(), nullptr, nullptr, &status),
-                                                    std::free);
-  return status == 0 ? text.get() : type.name();
-}
 
 AnyModule AnyModule::clone(optional<Device> device) const {
   return is_empty() ? AnyModule() : content_->wrap(content_->pointer->clone(device));

@@ -14,9 +14,6 @@
 
 namespace halftone::nn {
 
-/// A type as it is written in C++.
-std::string type_name(const std::type_info& type);
-
 class AnyValue {
  public:
   template <NoneOf<AnyValue> T> explicit AnyValue(T&& value) : content_(std::forward<T>(value)) {}

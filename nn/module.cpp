@@ -2,21 +2,14 @@
 
 #include <cxxabi.h>
 
+#include <cstdlib>
 #include <ostream>
 #include <typeinfo>
 #include <unordered_set>
 
-#include "core/serialize.h"
-
 namespace halftone::nn {
 
 namespace {
-
-std::string demangled(const char* name) {
-  int status = 0;
-  const std::unique_ptr<char, void (*)(void*)> text(abi::__cxa_demangle(name, nullptr, nullptr, &status), std::free);
-  return status == 0 ? text.get() : name;
-}
 
 /// "halftone::nn::LinearImpl" is shown as "Linear".
 std::string short_name(std::string name) {
@@ -25,13 +18,14 @@ std::string short_name(std::string name) {
   return name;
 }
 
-std::string quoted_list(const std::vector<std::string>& names) {
-  std::string list;
-  for (const std::string& name : names) list += (list.empty() ? "'" : ", '") + name + "'";
-  return list;
-}
-
 }  // namespace
+
+std::string type_name(const std::type_info& type) {
+  int status = 0;
+  const std::unique_ptr<char, void (*)(void*)> text(abi::__cxa_demangle(type.name(), nullptr, nullptr, &status),
+                                                    std::free);
+  return status == 0 ? text.get() : type.name();
+}
 
 Module::Module() = default;
 Module::Module(std::string name) : name_(std::move(name)) {}
@@ -46,7 +40,7 @@ std::string join_names(const std::string& prefix, const std::string& name) {
 }
 
 const std::string& Module::name() const noexcept {
-  if (name_.empty()) name_ = demangled(typeid(*this).name());
+  if (name_.empty()) name_ = type_name(typeid(*this));
   return name_;
 }
 
@@ -151,61 +145,6 @@ void Module::requires_grad_(bool on) {
   for (const Tensor& parameter : parameters()) parameter.requires_grad_(on);
 }
 
-// ------------------------------------------------------------------------------------------------ dtype and device
-
-void Module::to(Device device, Dtype dtype, bool non_blocking) {
-  check_target(dtype);
-  for (const auto& child : children_) child.value()->to(device, dtype, non_blocking);
-  convert_own(TensorOptions(device).dtype(dtype), non_blocking);
-}
-
-void Module::to(Dtype dtype, bool non_blocking) {
-  check_target(dtype);
-  for (const auto& child : children_) child.value()->to(dtype, non_blocking);
-  convert_own(dtype, non_blocking);
-}
-
-void Module::to(Device device, bool non_blocking) {
-  for (const auto& child : children_) child.value()->to(device, non_blocking);
-  convert_own(device, non_blocking);
-}
-
-void Module::to_low_precision(Dtype dtype, bool keep_norm_fp32) {
-  if (!keep_norm_fp32) return to(dtype);
-  for (const auto& child : children_) child.value()->to_low_precision(dtype, true);
-  convert_own(is_normalization() ? kFloat32 : dtype, false);
-}
-
-void Module::check_target(Dtype dtype) const {
-  if (is_floating_point(dtype)) return;
-  for (const auto& item : named_parameters()) {
-    check<TypeError>(!item.value().requires_grad(), "to: the parameter '", item.key(), "' of ", name(),
-                     " requires a gradient, so it cannot become ", dtype);
-  }
-}
-
-namespace {
-
-/// Tensors and gradients keep their identity. Shared ones are converted once: the second time there is nothing to do.
-void convert(const Tensor& tensor, const TensorOptions& options, bool non_blocking) {
-  const bool keeps_dtype = !options.has_dtype() || !tensor.is_floating_point();
-  const TensorOptions wanted = keeps_dtype ? options.dtype(nullopt) : options;
-  const Tensor converted = tensor.detach().to(wanted, non_blocking);
-  const bool changes = converted.dtype() != tensor.dtype() || converted.device() != tensor.device();
-  if (tensor.grad().defined()) convert(tensor.grad(), options, non_blocking);
-  if (changes) tensor.set_data(converted);
-}
-
-}  // namespace
-
-void Module::convert_own(const TensorOptions& options, bool non_blocking) {
-  for (const auto* registry : {&parameters_, &buffers_}) {
-    for (const auto& item : *registry) {
-      if (item.value().defined()) convert(item.value(), options, non_blocking);
-    }
-  }
-}
-
 // ------------------------------------------------------------------------------------------------ copies
 
 std::shared_ptr<Module> Module::clone(const optional<Device>&) const {
@@ -214,72 +153,6 @@ std::shared_ptr<Module> Module::clone(const optional<Device>&) const {
 }
 
 void Module::clone_(Module&, const optional<Device>&) {}
-
-// ------------------------------------------------------------------------------------------------ persistence
-
-void Module::save(serialize::OutputArchive& archive) const {
-  for (const auto* registry : {&parameters_, &buffers_}) {
-    for (const auto& item : *registry) {
-      if (item.value().defined()) archive.write(item.key(), item.value(), registry == &buffers_);
-    }
-  }
-  for (const auto& child : children_) {
-    if (child.value()->is_serializable()) archive.write(child.key(), *child.value());
-  }
-}
-
-void Module::load(serialize::InputArchive& archive) {
-  for (auto* registry : {&parameters_, &buffers_}) {
-    for (auto& item : *registry) {
-      if (item.value().defined()) archive.read(item.key(), item.value(), registry == &buffers_);
-    }
-  }
-  for (const auto& child : children_) {
-    if (!child.value()->is_serializable()) continue;
-    serialize::InputArchive part = archive.nested(child.key());
-    child.value()->load(part);
-  }
-}
-
-void Module::collect_state(const std::string& prefix, OrderedDict<std::string, Tensor>& out) const {
-  for (const auto* registry : {&parameters_, &buffers_}) {
-    for (const auto& item : *registry) {
-      if (item.value().defined()) out.insert(join_names(prefix, item.key()), item.value().detach());
-    }
-  }
-  for (const auto& child : children_) child.value()->collect_state(join_names(prefix, child.key()), out);
-}
-
-OrderedDict<std::string, Tensor> Module::state_dict() const {
-  OrderedDict<std::string, Tensor> state("Tensor");
-  collect_state("", state);
-  return state;
-}
-
-IncompatibleKeys Module::load_state_dict(const OrderedDict<std::string, Tensor>& state, bool strict) {
-  const OrderedDict<std::string, Tensor> own = state_dict();
-  IncompatibleKeys keys;
-  std::string problems;
-  for (const auto& item : own) {
-    const Tensor* given = state.find(item.key());
-    if (!given || !given->defined()) {
-      keys.missing_keys.push_back(item.key());
-    } else if (given->sizes() != item.value().sizes()) {
-      problems += str("\n  size mismatch for '", item.key(), "': the state has ", given->sizes(), ", the module ",
-                      item.value().sizes());
-    }
-  }
-  for (const auto& item : state) {
-    if (!own.contains(item.key())) keys.unexpected_keys.push_back(item.key());
-  }
-  if (strict && !keys.missing_keys.empty()) problems += "\n  missing: " + quoted_list(keys.missing_keys);
-  if (strict && !keys.unexpected_keys.empty()) problems += "\n  unexpected: " + quoted_list(keys.unexpected_keys);
-  check(problems.empty(), "load_state_dict: the state does not fit ", name(), ", and nothing was loaded:", problems);
-  for (const auto& item : own) {
-    if (const Tensor* given = state.find(item.key()); given && given->defined()) item.value().copy_(given->detach());
-  }
-  return keys;
-}
 
 // ------------------------------------------------------------------------------------------------ hooks
 

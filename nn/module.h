@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <typeinfo>
 #include <vector>
 
 #include "core/ordered_dict.h"
@@ -198,6 +199,8 @@ class Module : public std::enable_shared_from_this<Module> {
 /// Prints the tree of modules.
 std::ostream& operator<<(std::ostream& out, const Module& module);
 
+/// A type as it is written in C++.
+std::string type_name(const std::type_info& type);
 /// "a.b" from "a" and "b"; "b" when the prefix is empty.
 std::string join_names(const std::string& prefix, const std::string& name);
 

@@ -27,14 +27,9 @@ struct AdamBatch {
   std::vector<Tensor> params, targets, grads, first, second, second_max;
   std::vector<AdamParamState*> states;
 
-  struct Key {
-    BatchKey tensors;
-    std::int64_t attempted;
-    const TensorImpl* skipped;
-    auto operator<=>(const Key&) const = default;
-  };
+  using Key = std::tuple<BatchKey, std::int64_t, const TensorImpl*>;
   static Key key(const Tensor& param, const AdamParamState& state) {
-    return {BatchKey(param, param.grad()), state.attempted_, state.skipped_.unsafeGetTensorImpl()};
+    return {batch_key(param), state.attempted_, state.skipped_.unsafeGetTensorImpl()};
   }
 
   // The tensor in which this batch counts its skips. Parameters that sit this step out keep the old one.

@@ -65,9 +65,9 @@ struct AdamParamState : public OptimizerCloneableParamState<AdamParamState>, pub
 template <bool Decoupled> class BasicAdam : public ScaledOptimizer {
  public:
   using Options = BasicAdamOptions<Decoupled>;
-  explicit BasicAdam(std::vector<OptimizerParamGroup> groups, Options defaults = {})
+  explicit BasicAdam(std::vector<OptimizerParamGroup> groups, const Options& defaults = {})
       : ScaledOptimizer(std::move(groups), std::make_unique<Options>(defaults)) {}
-  explicit BasicAdam(std::vector<Tensor> params, Options defaults = {})
+  explicit BasicAdam(std::vector<Tensor> params, const Options& defaults = {})
       : ScaledOptimizer(std::move(params), std::make_unique<Options>(defaults)) {}
 
  protected:

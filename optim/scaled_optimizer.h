@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <tuple>
 
 #include "optim/optimizer.h"
 
@@ -49,16 +50,12 @@ class MasterState {
   std::uint32_t version_ = 0;
 };
 
-/// What parameters must have in common for one kernel call to update them.
-struct BatchKey {
-  DeviceType device;
-  DeviceIndex index;
-  Dtype param, grad;
-  auto operator<=>(const BatchKey&) const = default;
-
-  BatchKey(const Tensor& p, const Tensor& g)
-      : device(p.device().type()), index(p.device().index()), param(p.dtype()), grad(g.dtype()) {}
-};
+/// What parameters must have in common for one kernel call to update them: the device, their dtype, the gradients'
+/// dtype.
+using BatchKey = std::tuple<DeviceType, DeviceIndex, Dtype, Dtype>;
+inline BatchKey batch_key(const Tensor& param) {
+  return {param.device().type(), param.device().index(), param.dtype(), param.grad().dtype()};
+}
 
 /// The dtype in which a parameter's state is kept.
 inline Dtype state_dtype(const Tensor& param) { return param.dtype() == kFloat64 ? kFloat64 : kFloat32; }

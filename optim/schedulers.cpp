@@ -67,9 +67,9 @@ ExponentialLR::ExponentialLR(Optimizer& optimizer, double gamma) : LRScheduler(o
 
 std::vector<double> ExponentialLR::get_lrs() { return scaled_lrs(gamma_); }
 
-CosineAnnealingLR::CosineAnnealingLR(Optimizer& optimizer, std::int64_t T_max, double eta_min)
-    : LRScheduler(optimizer), t_max_(T_max), eta_min_(eta_min) {
-  check<ValueError>(T_max > 0, "CosineAnnealingLR: T_max must be positive, not ", T_max);
+CosineAnnealingLR::CosineAnnealingLR(Optimizer& optimizer, std::int64_t t_max, double eta_min)
+    : LRScheduler(optimizer), t_max_(t_max), eta_min_(eta_min) {
+  check<ValueError>(t_max > 0, "CosineAnnealingLR: T_max must be positive, not ", t_max);
 }
 
 // From epoch t - 1 to t the distance to eta_min changes by the quotient of the two cosine terms. Where the old one is
@@ -108,8 +108,8 @@ std::vector<double> LinearLR::get_lrs() {
   return scaled_lrs(1 + rise / (total * start_factor_ + before * rise));
 }
 
-LambdaLR::LambdaLR(Optimizer& optimizer, Lambda lambda)
-    : LambdaLR(optimizer, std::vector<Lambda>(optimizer.param_groups().size(), std::move(lambda))) {}
+LambdaLR::LambdaLR(Optimizer& optimizer, const Lambda& lambda)
+    : LambdaLR(optimizer, std::vector<Lambda>(optimizer.param_groups().size(), lambda)) {}
 
 LambdaLR::LambdaLR(Optimizer& optimizer, std::vector<Lambda> lambdas)
     : LRScheduler(optimizer), lambdas_(std::move(lambdas)) {

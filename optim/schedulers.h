@@ -80,10 +80,10 @@ class ExponentialLR : public LRScheduler {
   double gamma_;
 };
 
-/// From the base rate to eta_min along half a cosine in T_max epochs, and back in the next ones.
+/// From the base rate to eta_min along half a cosine in t_max epochs, and back in the next ones.
 class CosineAnnealingLR : public LRScheduler {
  public:
-  CosineAnnealingLR(Optimizer& optimizer, std::int64_t T_max, double eta_min = 0);  // NOLINT: T_max is its name
+  CosineAnnealingLR(Optimizer& optimizer, std::int64_t t_max, double eta_min = 0);
 
  protected:
   std::vector<double> get_lrs() override;
@@ -111,7 +111,7 @@ class LinearLR : public LRScheduler {
 class LambdaLR : public LRScheduler {
  public:
   using Lambda = std::function<double(std::int64_t)>;
-  LambdaLR(Optimizer& optimizer, Lambda lambda);
+  LambdaLR(Optimizer& optimizer, const Lambda& lambda);
   LambdaLR(Optimizer& optimizer, std::vector<Lambda> lambdas);
 
  protected:

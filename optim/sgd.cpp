@@ -19,7 +19,7 @@ void SGD::update(const Scaling& scaling) {
     std::map<std::pair<BatchKey, bool>, Batch> batches;
     for (const Tensor& p : group.params()) {
       if (!p.grad().defined()) continue;
-      add(batches[{BatchKey(p, p.grad()), begins(options, p, scaling)}], options, p);
+      add(batches[{batch_key(p), begins(options, p, scaling)}], options, p);
     }
     for (const auto& [key, batch] : batches) run(options, key.second, batch, scaling);
   }

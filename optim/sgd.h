@@ -44,9 +44,9 @@ struct SGDParamState : public OptimizerCloneableParamState<SGDParamState>, publi
 /// Stochastic gradient descent, with momentum if asked for.
 class SGD : public ScaledOptimizer {
  public:
-  explicit SGD(std::vector<OptimizerParamGroup> groups, SGDOptions defaults = {})
+  explicit SGD(std::vector<OptimizerParamGroup> groups, const SGDOptions& defaults = {})
       : ScaledOptimizer(std::move(groups), std::make_unique<SGDOptions>(defaults)) {}
-  explicit SGD(std::vector<Tensor> params, SGDOptions defaults = {})
+  explicit SGD(std::vector<Tensor> params, const SGDOptions& defaults = {})
       : ScaledOptimizer(std::move(params), std::make_unique<SGDOptions>(defaults)) {}
 
  protected:

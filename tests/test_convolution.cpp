@@ -177,8 +177,7 @@ std::size_t differences(const std::vector<std::byte>& got, const Values& wanted,
 }
 
 /// Calls f(image, out channel, in channel within the group, in channel, output, tap, input pixel) for every product.
-template <class F>
-void for_each_product(const ConvShape& s, F f) {
+template <class F> void for_each_product(const ConvShape& s, F f) {
   const std::int64_t ins = s.in_channels / s.groups, outs = s.out_channels / s.groups;
   const std::int64_t outputs = volume(s.out, s.rank), taps = volume(s.kernel, s.rank);
   for (std::int64_t p = 0; p < outputs; ++p)

@@ -9,8 +9,7 @@ using namespace halftone;
 
 namespace {
 
-template <class F>
-std::string message_of(F f) {
+template <class F> std::string message_of(F f) {
   try {
     f();
   } catch (const Error& e) {

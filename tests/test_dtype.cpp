@@ -21,8 +21,7 @@ Dtype dtype_named(const std::string& wanted) {
   return Dtype::Undefined;
 }
 
-template <class F>
-std::string message_of(F f) {
+template <class F> std::string message_of(F f) {
   try {
     f();
   } catch (const TypeError& e) {

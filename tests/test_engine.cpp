@@ -115,10 +115,12 @@ TEST_CASE("errors that people search for", "[engine][errors]") {
   CHECK_THROWS_WITH((x * 2).backward(), ContainsSubstring("grad can be implicitly created only for scalar outputs"));
   CHECK_THROWS_WITH(ones({1}).backward(), ContainsSubstring("does not require grad and does not have a grad_fn"));
   CHECK_THROWS_WITH((x * 2).backward(ones({3})), ContainsSubstring("Mismatch in shape"));
-  CHECK_THROWS_WITH(x.add_(1), ContainsSubstring("a leaf Variable that requires grad is being used in an in-place operation"));
+  CHECK_THROWS_WITH(x.add_(1),
+                    ContainsSubstring("a leaf Variable that requires grad is being used in an in-place operation"));
   CHECK_THROWS_WITH(x[0].fill_(1), ContainsSubstring("a view of a leaf Variable that requires grad"));
   CHECK_THROWS_WITH((x * 2).requires_grad_(false), ContainsSubstring("leaf"));
-  CHECK_THROWS_WITH(ones({2}, kInt64).requires_grad_(), ContainsSubstring("Tensors of floating point dtype can require gradients"));
+  CHECK_THROWS_WITH(ones({2}, kInt64).requires_grad_(),
+                    ContainsSubstring("Tensors of floating point dtype can require gradients"));
   CHECK_THROWS_WITH(ones({2}).register_hook([](const Tensor&) {}), ContainsSubstring("doesn't require gradient"));
   CHECK_THROWS_WITH(ones({2})._base(), ContainsSubstring("non-view"));
 

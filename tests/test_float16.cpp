@@ -19,8 +19,7 @@ struct Format {
 };
 constexpr Format kHalfFormat{5, 10}, kBFloat16Format{8, 7};
 
-template <class T>
-constexpr Format format_of = std::is_same_v<T, Half> ? kHalfFormat : kBFloat16Format;
+template <class T> constexpr Format format_of = std::is_same_v<T, Half> ? kHalfFormat : kBFloat16Format;
 
 /// IEEE 754's definition.
 double value_of(Format f, int pattern) {
@@ -38,24 +37,19 @@ bool same(double a, double b) {
 }
 
 /// Counts what does not hold over all patterns: 65,536 assertions would be slow.
-template <class F>
-int failures(F holds) {
+template <class F> int failures(F holds) {
   int count = 0;
   for (int pattern = 0; pattern < 0x10000; ++pattern) count += !holds(pattern);
   return count;
 }
 
-template <class T>
-T from(int pattern) {
-  return T::from_bits(static_cast<std::uint16_t>(pattern));
-}
+template <class T> T from(int pattern) { return T::from_bits(static_cast<std::uint16_t>(pattern)); }
 
 float next_up(float x) { return std::nextafterf(x, std::numeric_limits<float>::infinity()); }
 float next_down(float x) { return std::nextafterf(x, -std::numeric_limits<float>::infinity()); }
 
 /// Halfway from a pattern's number to the next one away from zero, and just beside the middle.
-template <class T>
-bool rounds_to_nearest_even(int pattern) {
+template <class T> bool rounds_to_nearest_even(int pattern) {
   const Format f = format_of<T>;
   const int magnitude = pattern & 0x7FFF;
   if (magnitude >= f.infinity()) return true;

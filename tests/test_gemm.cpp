@@ -284,8 +284,7 @@ TEST_CASE("infinities and NaN go through a product and its relu", "[gemm]") {
   CHECK(y[2] == 3);
 }
 
-template <class T>
-std::int64_t widen_differences() {
+template <class T> std::int64_t widen_differences() {
   std::vector<T> from(65536);
   for (std::size_t i = 0; i < from.size(); ++i) from[i] = T::from_bits(static_cast<std::uint16_t>(i));
   std::vector<float> to(from.size());
@@ -297,8 +296,7 @@ std::int64_t widen_differences() {
 }
 
 /// Every float whose upper bits matter to the rounding, with `low` below them.
-template <class T>
-std::int64_t narrow_differences(std::uint32_t low) {
+template <class T> std::int64_t narrow_differences(std::uint32_t low) {
   constexpr std::uint32_t kBlock = 1u << 16;
   std::vector<float> from(kBlock);
   std::vector<T> to(kBlock);

@@ -38,8 +38,7 @@ Tensor tensor_of(const Printed& p) {
   return t;
 }
 
-template <class T>
-Tensor vector_of(std::initializer_list<T> values) {
+template <class T> Tensor vector_of(std::initializer_list<T> values) {
   Tensor t = empty(static_cast<std::int64_t>(values.size()), dtype_of<T>);
   std::copy(values.begin(), values.end(), t.data_ptr<T>());
   return t;

@@ -64,8 +64,7 @@ double tolerance(const Draw& d) {
   return d.dtype == kFloat64 && (d.op == "normal" || d.op == "exponential") ? 1e-14 : 0;
 }
 
-template <class F>
-std::string message_of(F f) {
+template <class F> std::string message_of(F f) {
   try {
     f();
   } catch (const Error& e) {

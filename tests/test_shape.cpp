@@ -14,8 +14,7 @@ namespace {
 
 using Sizes = std::vector<std::int64_t>;
 
-template <class F>
-std::string message_of(F f) {
+template <class F> std::string message_of(F f) {
   try {
     f();
   } catch (const Error& e) {

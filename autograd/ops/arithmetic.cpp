@@ -22,15 +22,13 @@ Tensor with_number(const OpInfo& info, F f, const Tensor& x, const Scalar& numbe
   return unary_op(info, fn::BindSecond<F>(f, number), x, compute, result == Dtype::Undefined ? compute : result);
 }
 
-template <class F>
-Tensor number_with(const OpInfo& info, F f, const Scalar& number, const Tensor& x) {
+template <class F> Tensor number_with(const OpInfo& info, F f, const Scalar& number, const Tensor& x) {
   Dtype compute = result_type(x, number);
   if (!on_integers<F> && !is_floating_point(compute)) compute = get_default_dtype();
   return unary_op(info, fn::BindFirst<F>(f, number), x, compute, compute);
 }
 
-template <class F>
-const Tensor& with_number_(const OpInfo& info, F f, const Tensor& x, const Scalar& number) {
+template <class F> const Tensor& with_number_(const OpInfo& info, F f, const Tensor& x, const Scalar& number) {
   Dtype compute = result_type(x, number);
   if (!on_integers<F> && !is_floating_point(compute)) compute = get_default_dtype();
   check(compute == x.dtype() || is_floating_point(x.dtype()), info.name, "_: result type ", compute,
@@ -52,13 +50,11 @@ void check_divisor(const Tensor& a, const Tensor& b) {
   check(!(b == 0).any().item<bool>(), "remainder: integer division by zero");
 }
 
-template <class F>
-Tensor predicate(const OpInfo& info, F f, const Tensor& x) {
+template <class F> Tensor predicate(const OpInfo& info, F f, const Tensor& x) {
   return unary_op(info, f, x, x.dtype(), kBool);
 }
 
-template <class F>
-Tensor bitwise(const OpInfo& info, F f, const Tensor& a, const Tensor& b) {
+template <class F> Tensor bitwise(const OpInfo& info, F f, const Tensor& a, const Tensor& b) {
   check_integral(info, a);
   check_integral(info, b);
   return binary_op(info, f, a, b);

@@ -20,18 +20,15 @@ namespace {
 constexpr bool reads_x(Needs n) { return n == Needs::x || n == Needs::x_and_y; }
 constexpr bool reads_y(Needs n) { return n == Needs::y || n == Needs::x_and_y; }
 
-template <class Formula>
-Needs needs_of(const Formula& f) {
+template <class Formula> Needs needs_of(const Formula& f) {
   return std::visit([]<class F>(const F&) { return F::needs; }, f);
 }
 
-template <class Formula>
-bool is_differentiable(const Formula& f) {
+template <class Formula> bool is_differentiable(const Formula& f) {
   return std::visit([]<class F>(const F&) { return F::differentiable; }, f);
 }
 
-template <class Formula>
-bool takes_integers(const Formula& f) {
+template <class Formula> bool takes_integers(const Formula& f) {
   return std::visit([]<class F>(const F&) { return on_integers<F>; }, f);
 }
 
@@ -39,12 +36,9 @@ bool takes_integers(const Formula& f) {
 Tensor like_gradient(const Tensor& g) { return empty_like(g); }
 
 // PyTorch numbers the overload with a number 1: "AddBackward1".
-template <class F>
-constexpr int overload_of = 0;
-template <class F>
-constexpr int overload_of<fn::BindSecond<F>> = 1;
-template <class F>
-constexpr int overload_of<fn::BindFirst<F>> = 1;
+template <class F> constexpr int overload_of = 0;
+template <class F> constexpr int overload_of<fn::BindSecond<F>> = 1;
+template <class F> constexpr int overload_of<fn::BindFirst<F>> = 1;
 
 struct UnaryRule {
   Unary f;

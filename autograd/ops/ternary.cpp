@@ -78,8 +78,7 @@ Dtype common(const Tensor& a, const Tensor& b, const Tensor& c) {
 }
 
 // The common dtype is that of the inputs as they run: autocast may have cast them.
-template <class Rule>
-Tensor apply_common(const OpInfo& info, Rule rule, std::array<Tensor, 3> inputs) {
+template <class Rule> Tensor apply_common(const OpInfo& info, Rule rule, std::array<Tensor, 3> inputs) {
   Observation observation(info, inputs);
   if (context.filter) (*context.filter)(info, inputs);
   rule.dtype = common(inputs[0], inputs[1], inputs[2]);

@@ -25,14 +25,12 @@ struct Shares {
 
 /// For rows g and h: the column sums of g ("plain") and of h ("weighted"). A few rows are summed in X, those sums in
 /// double.
-template <class X>
-class ColumnSums {
+template <class X> class ColumnSums {
  public:
   ColumnSums(std::int64_t width, double* plain, double* weighted)
       : width_(width), near_(static_cast<std::size_t>(2 * width), X(0)), plain_(plain), weighted_(weighted) {}
 
-  template <class H>
-  void add(const X* g, H h) {
+  template <class H> void add(const X* g, H h) {
     X* const __restrict plain = near_.data(), * const __restrict weighted = plain + width_;
     for (std::int64_t i = 0; i < width_; ++i) plain[i] += g[i];
     for (std::int64_t i = 0; i < width_; ++i) weighted[i] += h(i);
@@ -59,8 +57,7 @@ class ColumnSums {
 };
 
 /// The sums of all shares.
-template <class X>
-class ShareSums {
+template <class X> class ShareSums {
  public:
   ShareSums(const Shares& shares, std::int64_t width)
       : shares_(shares.count), width_(width), totals_(static_cast<std::size_t>(shares.count * 2 * width), 0.0) {}

@@ -18,13 +18,11 @@ namespace halftone::cpu {
 
 namespace convert_detail {
 
-template <class T>
-inline void widen_scalar(const T* from, float* to, std::int64_t n) {
+template <class T> inline void widen_scalar(const T* from, float* to, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) to[i] = T::widen(from[i].bits);
 }
 
-template <class T>
-inline void narrow_scalar(const float* from, T* to, std::int64_t n) {
+template <class T> inline void narrow_scalar(const float* from, T* to, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) to[i].bits = T::round(from[i]);
 }
 
@@ -78,15 +76,9 @@ inline void widen_bulk(const BFloat16* from, float* to, std::int64_t n) { widen_
 
 #else
 
-template <class T>
-inline void widen_bulk(const T* from, float* to, std::int64_t n) {
-  widen_scalar(from, to, n);
-}
+template <class T> inline void widen_bulk(const T* from, float* to, std::int64_t n) { widen_scalar(from, to, n); }
 
-template <class T>
-inline void narrow_bulk(const float* from, T* to, std::int64_t n) {
-  narrow_scalar(from, to, n);
-}
+template <class T> inline void narrow_bulk(const float* from, T* to, std::int64_t n) { narrow_scalar(from, to, n); }
 
 #endif
 

@@ -39,8 +39,7 @@ ConvShape shape_of(const ConvShape& s, Images images) {
   return part;
 }
 
-template <class Pointer>
-ConvView<Pointer> view_of(const ConvView<Pointer>& v, Images images, std::int64_t image_size) {
+template <class Pointer> ConvView<Pointer> view_of(const ConvView<Pointer>& v, Images images, std::int64_t image_size) {
   using Byte = std::conditional_t<std::is_same_v<Pointer, const void*>, const std::byte, std::byte>;
   ConvView<Pointer> part = v;
   part.data = static_cast<Byte*>(v.data) + images.first * image_size * element_size(v.dtype);
@@ -60,8 +59,7 @@ std::int64_t worthy_parts(const ConvShape& s, Dtype dtype) {
 std::int64_t plan_parts(const ConvShape& s, Dtype dtype) { return std::min(worthy_parts(s, dtype), s.batch); }
 
 /// Calls f(part, images) for each part of the batch; false as soon as one of them says false.
-template <class F>
-bool for_each_part(std::int64_t batch, std::int64_t parts, F f) {
+template <class F> bool for_each_part(std::int64_t batch, std::int64_t parts, F f) {
   std::atomic<bool> done{true};
   parallel_for(0, parts, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i)
@@ -73,8 +71,7 @@ bool for_each_part(std::int64_t batch, std::int64_t parts, F f) {
 /// Calls f(images) for each part of the batch, as for_each_part does; a part whose activations have to be reordered in
 /// a few images at a time, so that what was reordered is still in the cache when it is used; unless the weights, which
 /// are reordered each time, are large.
-template <class F>
-bool for_each_run_of_images(const ConvShape& s, Dtype dtype, bool reordered, F f) {
+template <class F> bool for_each_run_of_images(const ConvShape& s, Dtype dtype, bool reordered, F f) {
   constexpr std::int64_t kCacheBytes = 1024 * 1024;
   const std::int64_t image_bytes = (input_size(s) + output_size(s)) * element_size(dtype);
   const bool by_few = reordered && weight_size(s) * element_size(dtype) < kCacheBytes / 8;
@@ -118,8 +115,7 @@ Piece channels_piece(const ConvShape& s, std::int64_t first, std::int64_t last) 
   return p;
 }
 
-template <class Pointer>
-ConvView<Pointer> skip(const ConvView<Pointer>& v, std::int64_t elements) {
+template <class Pointer> ConvView<Pointer> skip(const ConvView<Pointer>& v, std::int64_t elements) {
   return v.data == nullptr ? v : view_of(v, {elements, elements}, 1);
 }
 
@@ -160,10 +156,7 @@ bool is_empty(const ConvShape& s) {
   return s.batch == 0 || output_size(s) == 0 || input_size(s) == 0 || weight_size(s) == 0;
 }
 
-template <class T>
-void store(const float* from, void* to, std::int64_t n) {
-  narrow(from, static_cast<T*>(to), n);
-}
+template <class T> void store(const float* from, void* to, std::int64_t n) { narrow(from, static_cast<T*>(to), n); }
 
 void store_sums(const float* sums, const ConvData& to, std::int64_t n) {
   if (to.dtype == kBFloat16)

@@ -21,8 +21,7 @@ struct ConvShape {
 
 /// x, w, y or a gradient of theirs: contiguous, with the channels before the spatial axes or after them in memory (for
 /// w the input channels of a group). The bias is a plain vector; null means none.
-template <class Pointer>
-struct ConvView {
+template <class Pointer> struct ConvView {
   Pointer data = nullptr;
   Dtype dtype = kFloat32;
   bool channels_last = false;

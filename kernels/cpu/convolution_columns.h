@@ -42,8 +42,7 @@ struct Run {
 };
 
 /// Calls f(tap, run) for all taps of the outputs [begin, end).
-template <class F>
-void for_each_run(const Geometry& g, std::int64_t begin, std::int64_t end, F f) {
+template <class F> void for_each_run(const Geometry& g, std::int64_t begin, std::int64_t end, F f) {
   for (std::int64_t tap = 0; tap < g.taps(); ++tap) {
     const std::int64_t kx = tap % g.kernel[2], ky = tap / g.kernel[2] % g.kernel[1],
                        kz = tap / g.kernel[2] / g.kernel[1];
@@ -78,8 +77,7 @@ inline constexpr std::int64_t kGatherSlack = 16;
 
 /// to[i] = from[i * step]. Copies whole vectors, so up to kGatherSlack - 1 more elements: calling memcpy would take
 /// longer than copying a row of a small image.
-template <class C>
-void copy_run(const C* from, std::int64_t step, std::int64_t n, C* to) {
+template <class C> void copy_run(const C* from, std::int64_t step, std::int64_t n, C* to) {
   if (step == 1)
     for (std::int64_t i = 0; i < n; i += kGatherSlack) std::memcpy(to + i, from + i, kGatherSlack * sizeof(C));
   else

@@ -14,8 +14,7 @@ namespace halftone::cpu::portable {
 namespace {
 
 /// What the three primitives have in common. T is the dtype in memory, C what is computed in.
-template <class T>
-struct Conv {
+template <class T> struct Conv {
   using C = Compute<T>;
   static constexpr std::int64_t kManyChannels = 8;
 
@@ -39,8 +38,7 @@ struct Conv {
   Range positions(std::int64_t b) const { return {b * block, std::min((b + 1) * block, geometry.positions())}; }
 };
 
-template <class T>
-Slice input_slice(const Conv<T>& conv, std::int64_t image, std::int64_t group) {
+template <class T> Slice input_slice(const Conv<T>& conv, std::int64_t image, std::int64_t group) {
   const Geometry& g = conv.geometry;
   return {image, group, g.channels, conv.shape.in_channels, g.pixels(), {0, g.pixels()}, conv.x_last};
 }
@@ -83,8 +81,7 @@ std::int64_t weight_offset(const Geometry& g, bool w_last, std::int64_t out, std
 }
 
 /// w as [out_channels, column] in the order of the geometry.
-template <class T>
-const Compute<T>* load_weight(const Conv<T>& conv, const ConstConvData& w) {
+template <class T> const Compute<T>* load_weight(const Conv<T>& conv, const ConstConvData& w) {
   const Geometry& g = conv.geometry;
   const T* data = static_cast<const T*>(w.data);
   const std::int64_t n = conv.shape.out_channels * g.column();
@@ -110,13 +107,11 @@ MatrixView<Pointer> by_position(Pointer data, std::int64_t n, std::int64_t width
   return {data, n, width, 1, n};
 }
 
-template <class C>
-ConstMatrix weight_matrix(const C* w, std::int64_t outs, std::int64_t column) {
+template <class C> ConstMatrix weight_matrix(const C* w, std::int64_t outs, std::int64_t column) {
   return {w, outs, column, column, 1};
 }
 
-template <class C>
-void multiply(const ConstMatrix& a, const ConstMatrix& b, const Matrix& y, bool accumulate = false) {
+template <class C> void multiply(const ConstMatrix& a, const ConstMatrix& b, const Matrix& y, bool accumulate = false) {
   GemmArgs args;
   args.dtype = dtype_of<C>;
   args.a = a;
@@ -127,8 +122,7 @@ void multiply(const ConstMatrix& a, const ConstMatrix& b, const Matrix& y, bool 
 }
 
 /// The bias in the type computed in, or null.
-template <class T>
-const Compute<T>* load_bias(const ConvShape& shape, const ConstConvData& bias) {
+template <class T> const Compute<T>* load_bias(const ConvShape& shape, const ConstConvData& bias) {
   using C = Compute<T>;
   if (bias.data == nullptr) return nullptr;
   if (bias.dtype == dtype_of<C>) return static_cast<const C*>(bias.data);
@@ -137,16 +131,14 @@ const Compute<T>* load_bias(const ConvShape& shape, const ConstConvData& bias) {
   return to;
 }
 
-template <class C>
-void add_bias(C* y, const Slice& s, const C* bias) {
+template <class C> void add_bias(C* y, const Slice& s, const C* bias) {
   for (std::int64_t i = 0; i < s.channels * s.count(); ++i)
     y[i] += bias[s.group * s.channels + (s.channels_last ? i % s.channels : i / s.count())];
 }
 
 /// Runs f(image, group, blocks) so that every thread has something: images and groups, and blocks too when those are
 /// few.
-template <class T, class F>
-void for_each_image(const Conv<T>& conv, bool may_cut_images, F f) {
+template <class T, class F> void for_each_image(const Conv<T>& conv, bool may_cut_images, F f) {
   const std::int64_t images = conv.shape.batch * conv.shape.groups, threads = get_num_threads();
   const std::int64_t pieces = may_cut_images && images < threads ? std::min(threads, conv.blocks()) : 1;
   parallel_for(0, images * pieces, 1, [&](std::int64_t first, std::int64_t last) {
@@ -158,8 +150,7 @@ void for_each_image(const Conv<T>& conv, bool may_cut_images, F f) {
   });
 }
 
-template <class T>
-Compute<T>* columns_of(const Conv<T>& conv, const Compute<T>* image, Range p) {
+template <class T> Compute<T>* columns_of(const Conv<T>& conv, const Compute<T>* image, Range p) {
   auto* columns = scratch<Compute<T>>(ScratchUse::columns, conv.geometry.column() * conv.block + kGatherSlack);
   gather_columns(conv.geometry, image, p.first, p.last, columns);
   return columns;
@@ -241,8 +232,7 @@ void add_share(const Conv<T>& conv, const ConstConvData& x, const ConstConvData&
   }
 }
 
-template <class C>
-void store_scalar(const ConvData& to, std::int64_t at, C value) {
+template <class C> void store_scalar(const ConvData& to, std::int64_t at, C value) {
   visit_floating(to.dtype, [&]<class T>(Type<T>) {
     static_cast<T*>(to.data)[at] = static_cast<T>(static_cast<Compute<T>>(value));
   });

@@ -17,8 +17,7 @@ struct Tile {
   std::int64_t from_column, to_row;
 };
 
-template <class T>
-void transpose_plane(const T* from, T* to, const Tile& t) {
+template <class T> void transpose_plane(const T* from, T* to, const Tile& t) {
   for (std::int64_t r0 = 0; r0 < t.rows; r0 += kTile) {
     const std::int64_t r1 = std::min(r0 + kTile, t.rows);
     for (std::int64_t c0 = 0; c0 < t.columns; c0 += kTile) {
@@ -31,8 +30,7 @@ void transpose_plane(const T* from, T* to, const Tile& t) {
 }
 
 // Copies elements of one size bit for bit; loop.strides[0] is the target's, [1] the source's.
-template <class T>
-void copy_bits(const Loop& loop, const void* source, void* target) {
+template <class T> void copy_bits(const Loop& loop, const void* source, void* target) {
   const auto* from = static_cast<const T*>(source);
   auto* to = static_cast<T*>(target);
   const std::size_t rank = loop.sizes.size();
@@ -84,8 +82,7 @@ void copy_same_dtype(const Tensor& from, const Tensor& to) {
   }
 }
 
-template <class C>
-void same_block(const void*, std::int64_t n, const C* const* in, C* out) {
+template <class C> void same_block(const void*, std::int64_t n, const C* const* in, C* out) {
   std::memcpy(out, in[0], static_cast<std::size_t>(n) * sizeof(C));
 }
 

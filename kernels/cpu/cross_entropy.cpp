@@ -13,8 +13,7 @@ using cpu::SerialTeam;
 using rows::Row;
 
 /// What the forward and the backward pass read alike.
-template <class X>
-struct Job {
+template <class X> struct Job {
   cpu::Source<X> logits;
   std::int64_t rows, classes;
   std::int64_t row_stride, class_stride;
@@ -51,21 +50,18 @@ struct Job {
   }
 
   /// Calls `f` with the weights as formulas read them.
-  template <class F>
-  auto with_weight(F f) const {
+  template <class F> auto with_weight(F f) const {
     return weight.empty() ? f(rows::Constant<X>{1}) : f(Row<const X>{weight.data()});
   }
 };
 
-template <class X>
-rows::LossAndLse<X> forward(const Job<X>& job, std::int64_t label, const X* logits) {
+template <class X> rows::LossAndLse<X> forward(const Job<X>& job, std::int64_t label, const X* logits) {
   return job.with_weight([&](auto w) {
     return rows::cross_entropy(SerialTeam{}, job.classes, job.formula, label, Row<const X>{logits}, w);
   });
 }
 
-template <class X>
-void backward(const Job<X>& job, std::int64_t label, X g, X lse, const X* logits, X* dx) {
+template <class X> void backward(const Job<X>& job, std::int64_t label, X g, X lse, const X* logits, X* dx) {
   job.with_weight([&](auto w) {
     rows::cross_entropy_grad(SerialTeam{}, job.classes, job.formula, label, g, lse, Row<const X>{logits}, w,
                              Row<X>{dx});

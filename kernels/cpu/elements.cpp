@@ -36,8 +36,7 @@ void for_each_run(const Dims& sizes, const Dims& strides, std::int64_t first, st
 }  // namespace
 
 // Blocks of whole or partial rows: operands that need no conversion are used where they are.
-template <class C>
-void ElementLoop<C>::run_block(std::span<const std::int64_t> offsets, std::int64_t n) const {
+template <class C> void ElementLoop<C>::run_block(std::span<const std::int64_t> offsets, std::int64_t n) const {
   alignas(64) C buffers[kMaxOperands][kBlock];
   const C* in[kMaxOperands];
   for (int k = 0; k < inputs; ++k) {
@@ -62,8 +61,7 @@ void ElementLoop<C>::run_block(std::span<const std::int64_t> offsets, std::int64
   }
 }
 
-template <class C>
-void ElementLoop<C>::run_gathered(std::int64_t first, std::int64_t n) const {
+template <class C> void ElementLoop<C>::run_gathered(std::int64_t first, std::int64_t n) const {
   alignas(64) C buffers[kMaxOperands][kBlock];
   const C* in[kMaxOperands];
   for (int k = 0; k < inputs; ++k) {
@@ -84,8 +82,7 @@ void ElementLoop<C>::run_gathered(std::int64_t first, std::int64_t n) const {
   });
 }
 
-template <class C>
-void ElementLoop<C>::run_range(std::int64_t first, std::int64_t last) const {
+template <class C> void ElementLoop<C>::run_range(std::int64_t first, std::int64_t last) const {
   const std::int64_t row = sizes.back();
   const auto count = static_cast<std::size_t>(inputs) + 1;
   std::array<std::int64_t, kMaxOperands> offsets{};

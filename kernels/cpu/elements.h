@@ -19,24 +19,21 @@ inline constexpr std::int64_t kParallelGrain = 32 * 1024;  // elements; below tw
 inline constexpr int kMaxOperands = 5;                     // inputs and the output
 
 /// The type in which a dtype's arithmetic is done here: float, double, or int64 for integers and bool.
-template <class F>
-decltype(auto) visit_arithmetic(Dtype d, F&& f) {
+template <class F> decltype(auto) visit_arithmetic(Dtype d, F&& f) {
   if (d == kFloat64) return f(Type<double>{});
   if (is_floating_point(d)) return f(Type<float>{});
   return f(Type<std::int64_t>{});
 }
 
 /// One value from storage to arithmetic, and back with the one rounding.
-template <class C, class T>
-C widen_one(T value) {
+template <class C, class T> C widen_one(T value) {
   if constexpr (is_half_type<T>) {
     return static_cast<C>(static_cast<float>(value));
   } else {
     return static_cast<C>(value);
   }
 }
-template <class T, class C>
-T narrow_one(C value) {
+template <class T, class C> T narrow_one(C value) {
   if constexpr (std::is_same_v<T, bool>) {
     return value != C(0);
   } else if constexpr (is_half_type<T>) {
@@ -48,8 +45,7 @@ T narrow_one(C value) {
   }
 }
 
-template <class C, class T>
-void load_run(const T* from, std::int64_t stride, std::int64_t n, C* to) {
+template <class C, class T> void load_run(const T* from, std::int64_t stride, std::int64_t n, C* to) {
   if (stride == 1) {
     if constexpr (is_half_type<T> && std::is_same_v<C, float>) {
       widen(from, to, n);
@@ -63,8 +59,7 @@ void load_run(const T* from, std::int64_t stride, std::int64_t n, C* to) {
   }
 }
 
-template <class C, class T>
-void store_run(const C* from, std::int64_t stride, std::int64_t n, T* to) {
+template <class C, class T> void store_run(const C* from, std::int64_t stride, std::int64_t n, T* to) {
   if (stride == 1) {
     if constexpr (is_half_type<T> && std::is_same_v<C, float>) {
       narrow(from, to, n);
@@ -77,8 +72,7 @@ void store_run(const C* from, std::int64_t stride, std::int64_t n, T* to) {
 }
 
 /// An operand of the loop: its first element and how to convert runs of it.
-template <class C>
-struct LoopOperand {
+template <class C> struct LoopOperand {
   char* data = nullptr;
   std::int64_t element = 0;  // bytes
   bool direct = false;       // its dtype is the arithmetic type
@@ -101,12 +95,10 @@ struct LoopOperand {
 };
 
 /// `f` is the functor's address, `in` one block per input.
-template <class C>
-using BlockKernel = void (*)(const void* f, std::int64_t n, const C* const* in, C* out);
+template <class C> using BlockKernel = void (*)(const void* f, std::int64_t n, const C* const* in, C* out);
 
 /// The loop over all operands; the last one is the output.
-template <class C>
-struct ElementLoop {
+template <class C> struct ElementLoop {
   Dims sizes;
   std::array<LoopOperand<C>, kMaxOperands> operands;
   int inputs = 0;

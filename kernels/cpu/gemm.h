@@ -9,8 +9,7 @@ namespace halftone::cpu {
 
 /// A matrix, or a row of them `batch_stride` apart (0: the same one every time). Strides count elements; neither of
 /// them has to be 1, so a transposed, sliced or expanded view is described and not copied.
-template <class Pointer>
-struct MatrixView {
+template <class Pointer> struct MatrixView {
   Pointer data = nullptr;
   std::int64_t rows = 0, cols = 0;
   std::int64_t row_stride = 0, col_stride = 1;

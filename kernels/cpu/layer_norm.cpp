@@ -13,8 +13,7 @@ namespace {
 using cpu::SerialTeam;
 using rows::Row;
 
-template <class X>
-class Backward {
+template <class X> class Backward {
  public:
   Backward(const Tensor& g, const Tensor& x, const Tensor& weight, const Tensor& mean, const Tensor& rstd,
            std::int64_t width)

@@ -17,8 +17,7 @@ namespace {
 template <class C, int Order>
 using EigenMap = Eigen::Map<const Eigen::Matrix<C, Eigen::Dynamic, Eigen::Dynamic, Order>, 0, Eigen::OuterStride<>>;
 
-template <class C, int OrderA, int OrderB>
-void multiply_eigen(const Product<C>& p) {
+template <class C, int OrderA, int OrderB> void multiply_eigen(const Product<C>& p) {
   const EigenMap<C, OrderA> a(p.a.data, p.m, p.k, Eigen::OuterStride<>(p.a.stride));
   const EigenMap<C, OrderB> b(p.b.data, p.k, p.n, Eigen::OuterStride<>(p.b.stride));
   using Result = Eigen::Matrix<C, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -29,8 +28,7 @@ void multiply_eigen(const Product<C>& p) {
     y.noalias() = a * b;
 }
 
-template <class C>
-void multiply_eigen(const Product<C>& p) {
+template <class C> void multiply_eigen(const Product<C>& p) {
   constexpr int kRows = Eigen::RowMajor, kCols = Eigen::ColMajor;
   if (p.a.transposed)
     p.b.transposed ? multiply_eigen<C, kCols, kCols>(p) : multiply_eigen<C, kCols, kRows>(p);
@@ -39,8 +37,7 @@ void multiply_eigen(const Product<C>& p) {
 }
 
 /// Integers wrap around, so they are multiplied as unsigned ones.
-template <class C>
-void multiply_integers(const Product<C>& p) {
+template <class C> void multiply_integers(const Product<C>& p) {
   using Wrap = std::conditional_t<sizeof(C) == 8, std::uint64_t, std::uint32_t>;
   const std::int64_t b_row = p.b.transposed ? 1 : p.b.stride, b_col = p.b.transposed ? p.b.stride : 1;
   for (std::int64_t i = 0; i < p.m; ++i) {
@@ -62,8 +59,7 @@ void multiply_integers(const Product<C>& p) {
 /// start.
 constexpr double kLeastForLibrary = 16384;
 
-template <class C>
-void multiply(const Product<C>& p) {
+template <class C> void multiply(const Product<C>& p) {
   if (p.k == 0) {
     if (!p.accumulate)
       for (std::int64_t i = 0; i < p.m; ++i) std::fill_n(p.y + i * p.y_stride, p.n, C{0});

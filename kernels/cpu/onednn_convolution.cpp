@@ -173,8 +173,7 @@ ForwardDesc plan_forward(const ConvShape& s, const Offer& offer, const Desc& bia
 }
 
 /// Runs `make` with an empty result; where the library declines a description, it stays "not quick".
-template <class Make>
-std::unique_ptr<ConvCall> made(Make make) {
+template <class Make> std::unique_ptr<ConvCall> made(Make make) {
   auto c = std::make_unique<ConvCall>();
   try {
     make(*c);

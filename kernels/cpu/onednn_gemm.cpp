@@ -24,15 +24,13 @@ std::int64_t options(const GemmArgs& args) {
 }
 
 /// The stride of an axis of size 1 means nothing, but the library looks at it: a row is row-major, a column too.
-template <class Pointer>
-Dims strides_of(const MatrixView<Pointer>& v) {
+template <class Pointer> Dims strides_of(const MatrixView<Pointer>& v) {
   if (v.cols <= 1 && v.row_stride != 1) return {v.rows <= 1 ? 1 : v.row_stride, 1};
   if (v.rows <= 1 && v.col_stride == 1) return {v.cols, 1};
   return {v.row_stride, v.col_stride};
 }
 
-template <class Pointer>
-Desc describe(const MatrixView<Pointer>& v) {
+template <class Pointer> Desc describe(const MatrixView<Pointer>& v) {
   return Desc({v.rows, v.cols}, dnnl::memory::data_type::bf16, strides_of(v));
 }
 

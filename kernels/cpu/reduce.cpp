@@ -86,16 +86,14 @@ Loop outer_axes(const Loop& loop) {
 using Centers = const double*;
 
 /// Reduces x by one folding: `emit(piece, y_offset, y_stride, n, values)` takes the folded values of n outputs.
-template <class X, class F>
-class Reducer {
+template <class X, class F> class Reducer {
  public:
   using Acc = typename F::template Acc<X>;
 
   Reducer(const Plan& plan, const Tensor& x, const F& fold, Centers centers)
       : plan_(plan), x_(x), fold_(fold), centers_(centers) {}
 
-  template <class Emit>
-  void run(const Emit& emit) const {
+  template <class Emit> void run(const Emit& emit) const {
     if (plan_.by_column) return run_columns(emit);
     if (plan_.pieces == 1) {
       parallel_for(0, plan_.outputs, cpu::rows_per_grain(plan_.count),
@@ -121,8 +119,7 @@ class Reducer {
     return buffer;
   }
 
-  template <class Emit>
-  void run_columns(const Emit& emit) const {
+  template <class Emit> void run_columns(const Emit& emit) const {
     const std::int64_t blocks = plan_.outputs / plan_.kept.sizes.back() * plan_.column_blocks;
     const std::int64_t elements = std::min(Plan::kColumns, plan_.kept.sizes.back()) * plan_.count / plan_.pieces;
     parallel_for(0, blocks * plan_.pieces, cpu::rows_per_grain(elements), [&](std::int64_t first, std::int64_t last) {
@@ -169,8 +166,7 @@ class Reducer {
     return F::collapse(acc, used_lanes);
   }
 
-  template <class Emit>
-  void column_block(std::int64_t piece_index, std::int64_t block, const Emit& emit) const {
+  template <class Emit> void column_block(std::int64_t piece_index, std::int64_t block, const Emit& emit) const {
     const Piece piece = piece_of(plan_, piece_index);
     const std::int64_t first = block % plan_.column_blocks * Plan::kColumns;
     const std::int64_t n = std::min(Plan::kColumns, plan_.kept.sizes.back() - first);
@@ -205,8 +201,7 @@ class Reducer {
 };
 
 /// Where results go: through `finish` into y, or, while there are several pieces, side by side until all are there.
-template <class Acc, class Fold, class Finish>
-class Output {
+template <class Acc, class Fold, class Finish> class Output {
  public:
   Output(const Plan& plan, const cpu::Sink<Acc>& sink, Finish finish) : plan_(plan), sink_(sink), finish_(finish) {
     if (plan.pieces > 1) partial_.resize(static_cast<std::size_t>(plan.pieces * plan.outputs));
@@ -260,15 +255,13 @@ constexpr auto kAsItIs = [](auto value) { return value; };
 
 // ---------------------------------------------------------------- the kinds
 
-template <class X>
-void mean(const Plan& plan, const Tensor& x, Tensor& y) {
+template <class X> void mean(const Plan& plan, const Tensor& x, Tensor& y) {
   fold<X, cpu::AddFold>(plan, x, cpu::Itself{}, nullptr, y,
                         [n = plan.count](double sum) { return sum / static_cast<double>(n); });
 }
 
 /// In two passes: the second one sums squared distances from the means.
-template <class X>
-void variance(const Plan& plan, const Tensor& x, double correction, Tensor& y) {
+template <class X> void variance(const Plan& plan, const Tensor& x, double correction, Tensor& y) {
   std::vector<double> means(static_cast<std::size_t>(plan.outputs));
   const auto n = static_cast<double>(plan.count);
   fold<X, cpu::AddFold>(plan, x, cpu::Itself{}, nullptr, means.data(), [n](double sum) { return sum / n; });
@@ -276,8 +269,7 @@ void variance(const Plan& plan, const Tensor& x, double correction, Tensor& y) {
                              [divisor = std::max(n - correction, 0.0)](double sum) { return sum / divisor; });
 }
 
-template <class X>
-void norm(const Plan& plan, const Tensor& x, double p, Tensor& y) {
+template <class X> void norm(const Plan& plan, const Tensor& x, double p, Tensor& y) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const auto or_zero = [empty = plan.count == 0](auto value) { return empty ? 0 : value; };
   if (p == 0) return fold<X, cpu::AddFold>(plan, x, cpu::NonZero{}, nullptr, y, kAsItIs);
@@ -290,8 +282,7 @@ void norm(const Plan& plan, const Tensor& x, double p, Tensor& y) {
 }
 
 /// Kinds that exist for floating values alone.
-template <class X>
-void reduce_floating(const Reduce& r, const Plan& plan, const Tensor& x, Tensor& y) {
+template <class X> void reduce_floating(const Reduce& r, const Plan& plan, const Tensor& x, Tensor& y) {
   switch (r.kind) {
     case ReduceKind::mean: return mean<X>(plan, x, y);
     case ReduceKind::variance: return variance<X>(plan, x, r.correction, y);
@@ -299,8 +290,7 @@ void reduce_floating(const Reduce& r, const Plan& plan, const Tensor& x, Tensor&
   }
 }
 
-template <class X>
-void reduce_any(const Reduce& r, const Plan& plan, const Tensor& x, Tensor& y) {
+template <class X> void reduce_any(const Reduce& r, const Plan& plan, const Tensor& x, Tensor& y) {
   switch (r.kind) {
     case ReduceKind::sum: return fold<X, cpu::AddFold>(plan, x, cpu::Itself{}, nullptr, y, kAsItIs);
     case ReduceKind::prod: return fold<X, cpu::MultiplyFold>(plan, x, cpu::Widened{}, nullptr, y, kAsItIs);

@@ -26,14 +26,12 @@ inline std::int64_t rows_per_grain(std::int64_t width) {
 }
 
 /// Calls `f` with the type in which the arithmetic on floating tensors is done: double if one of them is.
-template <class F>
-decltype(auto) visit_real(std::initializer_list<Dtype> dtypes, F f) {
+template <class F> decltype(auto) visit_real(std::initializer_list<Dtype> dtypes, F f) {
   return std::find(dtypes.begin(), dtypes.end(), kFloat64) != dtypes.end() ? f(Type<double>{}) : f(Type<float>{});
 }
 
 /// A tensor's elements, to be read as X.
-template <class X>
-class Source {
+template <class X> class Source {
  public:
   explicit Source(const Tensor& x)
       : base_(x.const_data_ptr()),
@@ -67,8 +65,7 @@ class Source {
 };
 
 /// A tensor's elements, to be written from X.
-template <class X>
-class Sink {
+template <class X> class Sink {
  public:
   explicit Sink(const Tensor& y)
       : base_(y.data_ptr()),
@@ -100,8 +97,7 @@ class Sink {
 };
 
 /// Uninitialised memory for the length of a scope: on the stack when it is little.
-template <class T, std::size_t Near = 1024>
-class Buffer {
+template <class T, std::size_t Near = 1024> class Buffer {
  public:
   explicit Buffer(std::int64_t n) {
     if (n > static_cast<std::int64_t>(Near)) far_ = std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(n));
@@ -150,8 +146,7 @@ class Walk {
 };
 
 /// Every element of a tensor in row-major order, as X.
-template <class X>
-void read_all(const Tensor& x, X* to) {
+template <class X> void read_all(const Tensor& x, X* to) {
   if (x.numel() == 0) return;
   const Source<X> from(x);
   if (x.is_contiguous()) return from.copy(0, 1, x.numel(), to);
@@ -160,8 +155,7 @@ void read_all(const Tensor& x, X* to) {
   for (std::int64_t i = 0; i < x.numel(); ++i, place.next()) to[i] = from.at(place[0]);
 }
 /// The same of a weight, or `otherwise` n times if there is none.
-template <class X>
-std::vector<X> weight_or(const Tensor& weight, std::int64_t n, X otherwise) {
+template <class X> std::vector<X> weight_or(const Tensor& weight, std::int64_t n, X otherwise) {
   std::vector<X> values(static_cast<std::size_t>(n), otherwise);
   if (weight.defined()) read_all(weight, values.data());
   return values;

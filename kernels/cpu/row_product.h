@@ -70,8 +70,7 @@ inline float sum_of(const Floats& values) {
 }
 
 /// y[r] += the sum of x[i] * w[r * stride + i], for several r at once so that no addition waits for the one before.
-template <int Rows>
-void dots(const float* x, const BFloat16* w, std::int64_t stride, std::int64_t n, float* y) {
+template <int Rows> void dots(const float* x, const BFloat16* w, std::int64_t stride, std::int64_t n, float* y) {
   Floats even[Rows] = {}, odd[Rows] = {};
   const auto add = [&](std::int64_t i, std::int64_t count) {
     Floats x_even, x_odd;

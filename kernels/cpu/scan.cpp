@@ -36,16 +36,14 @@ struct Rows {
   }
 
   /// Calls `row(x_offset, y_offset)` for every row.
-  template <class F>
-  void each_row(const F& row) const {
+  template <class F> void each_row(const F& row) const {
     parallel_for(0, count_elements(places.sizes), cpu::rows_per_grain(n), [&](std::int64_t first, std::int64_t last) {
       cpu::Walk place(places, first);
       for (std::int64_t i = first; i < last; ++i, place.next()) row(place[0], place[1]);
     });
   }
   /// Calls `block(x_offset, y_offset, columns)` for every block of neighbouring rows.
-  template <class F>
-  void each_block(const F& block) const {
+  template <class F> void each_block(const F& block) const {
     const Loop loop = blocks();
     const std::int64_t columns = places.sizes.back();
     const std::int64_t grain = cpu::rows_per_grain(n * std::min(columns, kColumns));
@@ -62,22 +60,19 @@ struct Rows {
 
 // ---------------------------------------------------------------- extremes
 
-template <class X>
-struct Best {
+template <class X> struct Best {
   X value;
   std::int64_t index;
 };
 
 /// Is `a` to take the place of `b`, which came first? NaN does, once.
-template <class Fold, class X>
-bool beats(X a, X b) {
+template <class Fold, class X> bool beats(X a, X b) {
   const bool better = std::is_same_v<Fold, cpu::MaxFold> ? a > b : a < b;
   return better | ((a != a) & (b == b));
 }
 
 /// The first position of a value that is there; NaN is found as NaN.
-template <class X>
-std::int64_t position_of(X value, const X* x, std::int64_t n) {
+template <class X> std::int64_t position_of(X value, const X* x, std::int64_t n) {
   constexpr std::int64_t kStep = 64;
   const auto is_it = [value](X v) { return (v == value) | (v != v) ? 1 : 0; };
   std::int64_t i = 0;
@@ -90,8 +85,7 @@ std::int64_t position_of(X value, const X* x, std::int64_t n) {
   return i;
 }
 
-template <class Fold, class X>
-Best<X> best_of_short(const X* x, std::int64_t n) {
+template <class Fold, class X> Best<X> best_of_short(const X* x, std::int64_t n) {
   Best<X> best{x[0], 0};
   for (std::int64_t i = 1; i < n; ++i) {
     if (beats<Fold>(x[i], best.value)) best = {x[i], i};
@@ -134,8 +128,7 @@ void best_of_columns(const cpu::Source<X>& x, std::int64_t offset, const Rows& r
 }
 
 /// Where results go; each of the two may be unwanted.
-template <class X>
-class ExtremeOutput {
+template <class X> class ExtremeOutput {
  public:
   ExtremeOutput(const Tensor& values, const Tensor& indices) {
     if (values.defined()) values_.emplace(values);
@@ -151,8 +144,7 @@ class ExtremeOutput {
   std::optional<cpu::Sink<std::int64_t>> indices_;
 };
 
-template <class Fold, class X>
-void extreme_of(const Tensor& x, std::int64_t dim, Tensor& values, Tensor& indices) {
+template <class Fold, class X> void extreme_of(const Tensor& x, std::int64_t dim, Tensor& values, Tensor& indices) {
   const Rows rows(x, dim, contiguous_strides(cpu::without(x.sizes(), dim)), 0);
   const cpu::Source<X> from(x);
   const ExtremeOutput<X> output(values, indices);
@@ -173,8 +165,7 @@ void extreme_of(const Tensor& x, std::int64_t dim, Tensor& values, Tensor& indic
 // ---------------------------------------------------------------- running sums and products
 
 /// Running values of floats are kept in double.
-template <class X>
-using Running = std::conditional_t<std::is_same_v<X, float>, double, X>;
+template <class X> using Running = std::conditional_t<std::is_same_v<X, float>, double, X>;
 
 template <class Fold, class X>
 void scan_row(const cpu::Source<X>& x, const cpu::Sink<Running<X>>& y, const Rows& rows, std::int64_t from,
@@ -207,8 +198,7 @@ void scan_columns(const cpu::Source<X>& x, const cpu::Sink<Running<X>>& y, const
   }
 }
 
-template <class Fold, class X>
-void scan_by(const Tensor& x, std::int64_t dim, Tensor& y) {
+template <class Fold, class X> void scan_by(const Tensor& x, std::int64_t dim, Tensor& y) {
   const Rows rows(x, dim, cpu::without(y.strides(), dim), cpu::stride_along(y, dim));
   const cpu::Source<X> from(x);
   const cpu::Sink<Running<X>> to(y);

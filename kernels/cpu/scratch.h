@@ -55,8 +55,7 @@ inline void* scratch(ScratchUse use, std::size_t bytes) {
   return block.bytes.get();
 }
 
-template <class T>
-T* scratch(ScratchUse use, std::int64_t elements) {
+template <class T> T* scratch(ScratchUse use, std::int64_t elements) {
   return static_cast<T*>(scratch(use, static_cast<std::size_t>(elements) * sizeof(T)));
 }
 

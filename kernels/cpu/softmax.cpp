@@ -11,8 +11,7 @@ using cpu::SerialTeam;
 using rows::Row;
 
 /// One axis of N inputs and an output is the row; the others are the places where rows are.
-template <class X, std::size_t N>
-struct RowJob {
+template <class X, std::size_t N> struct RowJob {
   std::array<cpu::Source<X>, N> in;
   cpu::Sink<X> out;
   std::int64_t n;
@@ -20,8 +19,7 @@ struct RowJob {
   Loop places;                             // the operands in the same order
 };
 
-template <class X>
-RowJob<X, 1> row_job(std::int64_t dim, const Tensor& x, const Tensor& y) {
+template <class X> RowJob<X, 1> row_job(std::int64_t dim, const Tensor& x, const Tensor& y) {
   return {{cpu::Source<X>(x)},
           cpu::Sink<X>(y),
           cpu::length_along(x, dim),
@@ -29,8 +27,7 @@ RowJob<X, 1> row_job(std::int64_t dim, const Tensor& x, const Tensor& y) {
           coalesce(cpu::without(x.sizes(), dim), {cpu::without(x.strides(), dim), cpu::without(y.strides(), dim)})};
 }
 
-template <class X>
-RowJob<X, 2> row_job(std::int64_t dim, const Tensor& a, const Tensor& b, const Tensor& y) {
+template <class X> RowJob<X, 2> row_job(std::int64_t dim, const Tensor& a, const Tensor& b, const Tensor& y) {
   return {{cpu::Source<X>(a), cpu::Source<X>(b)},
           cpu::Sink<X>(y),
           cpu::length_along(a, dim),
@@ -40,8 +37,7 @@ RowJob<X, 2> row_job(std::int64_t dim, const Tensor& a, const Tensor& b, const T
 }
 
 /// Rows one after the other. `body(n, in, out)` computes one.
-template <class X, std::size_t N, class Body>
-void run_rows(const RowJob<X, N>& job, Body body) {
+template <class X, std::size_t N, class Body> void run_rows(const RowJob<X, N>& job, Body body) {
   const auto some = [&](std::int64_t first, std::int64_t last) {
     cpu::Buffer<X> memory(job.n * static_cast<std::int64_t>(N + 1));
     X* const own_out = memory.data() + job.n * static_cast<std::int64_t>(N);
@@ -92,8 +88,7 @@ Loop tiles_of(const Loop& places) {
   return tiles;
 }
 
-template <class X, std::size_t N, class Body>
-void run_tiles(const RowJob<X, N>& job, Body body) {
+template <class X, std::size_t N, class Body> void run_tiles(const RowJob<X, N>& job, Body body) {
   const Loop tiles = tiles_of(job.places);
   const std::size_t last_axis = tiles.sizes.size() - 1;
   const std::int64_t pitch = job.n + kTileRows;  // not a power of two, whose rows would evict each other
@@ -117,8 +112,7 @@ void run_tiles(const RowJob<X, N>& job, Body body) {
   parallel_for(0, count_elements(tiles.sizes), cpu::rows_per_grain(job.n * kTileRows), some);
 }
 
-template <class X, std::size_t N, class Body>
-void run(const RowJob<X, N>& job, Body body) {
+template <class X, std::size_t N, class Body> void run(const RowJob<X, N>& job, Body body) {
   if (job.n == 0) return;
   const std::int64_t step = job.places.strides[0].back();
   const bool neighbours_are_nearer = step != 0 && step < job.stride[0] && job.places.sizes.back() > 1;

@@ -18,14 +18,12 @@ namespace team_detail {
 inline constexpr std::int64_t kBlock = 512;
 inline constexpr std::size_t kLaneBytes = 32;
 
-template <class T>
-struct LanesOf {
+template <class T> struct LanesOf {
   static constexpr std::int64_t count = kLaneBytes / sizeof(T);
   using type [[gnu::vector_size(kLaneBytes)]] = T;
 };
 
-template <class T>
-T sum_of_lanes(const typename LanesOf<T>::type& lanes) {
+template <class T> T sum_of_lanes(const typename LanesOf<T>::type& lanes) {
   T values[LanesOf<T>::count];
   std::memcpy(values, &lanes, sizeof(values));
   for (std::int64_t half = LanesOf<T>::count / 2; half > 0; half /= 2) {
@@ -34,8 +32,7 @@ T sum_of_lanes(const typename LanesOf<T>::type& lanes) {
   return values[0];
 }
 
-template <class T>
-T max_of_lanes(const typename LanesOf<T>::type& lanes) {
+template <class T> T max_of_lanes(const typename LanesOf<T>::type& lanes) {
   T values[LanesOf<T>::count];
   std::memcpy(values, &lanes, sizeof(values));
   for (std::int64_t half = LanesOf<T>::count / 2; half > 0; half /= 2) {
@@ -47,8 +44,7 @@ T max_of_lanes(const typename LanesOf<T>::type& lanes) {
 }  // namespace team_detail
 
 /// Sum of at most some thousand elements.
-template <class T>
-T sum_of_block(const T* x, std::int64_t n) {
+template <class T> T sum_of_block(const T* x, std::int64_t n) {
   constexpr std::int64_t kLanes = team_detail::LanesOf<T>::count;
   typename team_detail::LanesOf<T>::type even{}, odd{}, next;
   std::int64_t i = 0;
@@ -70,8 +66,7 @@ T sum_of_block(const T* x, std::int64_t n) {
 }
 
 /// The largest element, minus infinity for none. NaN may get lost.
-template <class T>
-T max_of_block(const T* x, std::int64_t n) {
+template <class T> T max_of_block(const T* x, std::int64_t n) {
   constexpr std::int64_t kLanes = team_detail::LanesOf<T>::count;
   T top = -std::numeric_limits<T>::infinity();
   if (n < kLanes) {
@@ -98,38 +93,32 @@ T max_of_block(const T* x, std::int64_t n) {
 
 /// Sums of blocks are added in double, so that the error does not grow with the length.
 struct SerialTeam {
-  template <class F>
-  void each(std::int64_t n, F f) const {
+  template <class F> void each(std::int64_t n, F f) const {
     for (std::int64_t i = 0; i < n; ++i) f(i);
   }
 
-  template <class T, class F>
-  rows::Row<T> keep(std::int64_t n, rows::Row<T> y, F f) const {
+  template <class T, class F> rows::Row<T> keep(std::int64_t n, rows::Row<T> y, F f) const {
     for (std::int64_t i = 0; i < n; ++i) y(i, f(i));
     return y;
   }
 
-  template <class F>
-  auto sum(std::int64_t n, F f) const {
+  template <class F> auto sum(std::int64_t n, F f) const {
     double total = 0;
     blocks(n, f,
            [&](const auto* values, std::int64_t count) { total += static_cast<double>(sum_of_block(values, count)); });
     return static_cast<Value<F>>(total);
   }
 
-  template <class F>
-  auto max(std::int64_t n, F f) const {
+  template <class F> auto max(std::int64_t n, F f) const {
     Value<F> top = -std::numeric_limits<Value<F>>::infinity();
     blocks(n, f, [&](const auto* values, std::int64_t count) { top = std::max(top, max_of_block(values, count)); });
     return top;
   }
 
  private:
-  template <class F>
-  using Value = std::remove_cvref_t<std::invoke_result_t<F, std::int64_t>>;
+  template <class F> using Value = std::remove_cvref_t<std::invoke_result_t<F, std::int64_t>>;
 
-  template <class F, class G>
-  static void blocks(std::int64_t n, F f, G g) {
+  template <class F, class G> static void blocks(std::int64_t n, F f, G g) {
     Value<F> values[team_detail::kBlock];
     for (std::int64_t first = 0; first < n; first += team_detail::kBlock) {
       const std::int64_t count = std::min(n - first, team_detail::kBlock);
