@@ -28,8 +28,13 @@ class LeafNode final : public Node {
   }
   std::span<Edge> edges() override { return {}; }
   std::span<const GradTarget> targets() const override {
-    // Module::half() and set_data() change the leaf under its node.
-    if (const std::shared_ptr<TensorImpl> leaf = leaf_.lock()) target_ = GradTarget(Tensor(leaf));
+    // Module::half() and set_data() change the leaf under its node. Two threads may ask at once: write only what
+    // changed.
+    if (const std::shared_ptr<TensorImpl> leaf = leaf_.lock()) {
+      const bool same =
+          leaf->dtype == target_.dtype && leaf->sizes == target_.sizes && leaf->storage->device() == target_.device;
+      if (!same) target_ = GradTarget(Tensor(leaf));
+    }
     return {&target_, 1};
   }
 

@@ -13,7 +13,7 @@ namespace {
 
 /// "halftone::nn::LinearImpl" is shown as "Linear".
 std::string short_name(std::string name) {
-  if (const auto colons = name.rfind("::"); colons != std::string::npos) name.erase(0, colons + 2);
+  if (const auto colons = name.rfind("::", name.find('<')); colons != std::string::npos) name.erase(0, colons + 2);
   if (name.size() > 4 && name.ends_with("Impl")) name.resize(name.size() - 4);
   return name;
 }
