@@ -106,7 +106,7 @@ TEST_CASE("factories take options", "[options]") {
   CHECK(t.strides().vec() == std::vector<std::int64_t>{60, 1, 15, 3});
   CHECK(t.options() == TensorOptions(kFloat64).device("cpu:4"));
   CHECK(message_of([] { empty(1, TensorOptions(kInt64).requires_grad(true)); }) ==
-        "requires_grad_: only Tensors of floating point dtype can require gradients, not int64");
+        "Only Tensors of floating point dtype can require gradients, not int64");
 }
 
 TEST_CASE("empty_like takes from the model what the options leave open", "[options]") {
