@@ -150,7 +150,7 @@ void Pass::visit(Pending task) {
   context.running = &node;
   std::vector<Tensor> grads = node.backward(task.grads);
   if (context.anomaly) check_finite(node, grads);
-  if (!retain_graph_) node.released = node.release();
+  if (!retain_graph_ && node.release()) node.released = true;  // threads share the nodes of leaves, which save nothing
   const std::span<Edge> edges = node.edges();
   check(grads.size() <= edges.size(), Name{&node}, " returned an incorrect number of gradients (expected ",
         edges.size(), ", got ", grads.size(), ")");
