@@ -52,9 +52,14 @@ class CpuRuntime final : public Runtime {
     ledgers_[static_cast<std::size_t>(std::max<int>(device.index(), 0))].subtract(static_cast<std::int64_t>(bytes));
   }
 
-  void copy(void* to, Device, const void* from, Device, std::size_t bytes) override {
+  void copy(void* to, Device, const void* from, Device, std::size_t bytes, bool) override {
     if (bytes > 0) std::memcpy(to, from, bytes);
   }
+
+  // The CPU needs none: its own memory is as good.
+  void* allocate_pinned(std::size_t bytes) override { return allocate(Device(kCPU), bytes); }
+  void free_pinned(void* data, std::size_t bytes) noexcept override { free(Device(kCPU), data, bytes); }
+  bool is_pinned(const void*) const override { return false; }
 
   void synchronize(Device device) override { slot(device); }
   MemoryStats memory_stats(Device device) const override { return ledgers_[slot(device)].read(); }

@@ -1,5 +1,6 @@
 #include "core/device.h"
 
+#include <atomic>
 #include <charconv>
 #include <limits>
 
@@ -10,6 +11,7 @@ namespace halftone {
 namespace {
 
 constinit thread_local DeviceIndex current_cuda = 0;
+constinit std::atomic<Device> default_device{Device(kCPU)};
 
 // The number of `:k`, or -1 when the text is anything else.
 int parse_index(std::string_view text) {
@@ -53,6 +55,13 @@ Device canonical(Device device) {
   if (device.is_cuda()) return device.has_index() ? device : Device(kCUDA, current_cuda);
   check_cpu_index(device);
   return device.index() == 0 ? Device(kCPU) : device;
+}
+
+Device get_default_device() { return default_device.load(std::memory_order_relaxed); }
+
+void set_default_device(Device device) {
+  check_cpu_index(device);
+  default_device.store(device, std::memory_order_relaxed);
 }
 
 DeviceGuard::DeviceGuard(Device device) : previous_(current_cuda) {

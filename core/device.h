@@ -49,6 +49,10 @@ constexpr std::string_view name(DeviceType type) { return type == kCPU ? "cpu" :
 /// The form in which tensors carry a device: `cpu` for the first CPU, an explicit index for every other.
 Device canonical(Device device);
 
+/// Where factories make tensors that are not told a device: the CPU unless changed. For the whole program.
+Device get_default_device();
+void set_default_device(Device device);
+
 /// Makes a CUDA device the one that `cuda` without an index means, in this thread and until the end of the scope. The
 /// CPU without an index is always the first.
 class DeviceGuard {

@@ -15,8 +15,17 @@ struct Half {
   std::uint16_t bits = 0;
 
   Half() = default;
+#ifdef __CUDA_ARCH__  // a GPU has an instruction for it
+  __device__ explicit Half(float value) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value)); }
+  __device__ explicit operator float() const {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+  }
+#else
   HD explicit Half(float value) : bits(round(value)) {}
   HD explicit operator float() const { return widen(bits); }
+#endif
 
   HD static constexpr Half from_bits(std::uint16_t pattern) {
     Half h;
@@ -64,7 +73,11 @@ struct BFloat16 {
   std::uint16_t bits = 0;
 
   BFloat16() = default;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  __device__ explicit BFloat16(float value) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value)); }
+#else
   HD explicit BFloat16(float value) : bits(round(value)) {}
+#endif
   HD explicit operator float() const { return widen(bits); }
 
   HD static constexpr BFloat16 from_bits(std::uint16_t pattern) {

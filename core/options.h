@@ -41,7 +41,7 @@ class TensorOptions {
   }
 
   Dtype dtype() const { return dtype_.value_or(get_default_dtype()); }
-  Device device() const { return device_.value_or(Device(kCPU)); }
+  Device device() const { return device_ ? *device_ : get_default_device(); }
   Layout layout() const { return kStrided; }
   bool requires_grad() const { return requires_grad_.value_or(false); }
   bool pinned_memory() const { return pinned_.value_or(false); }

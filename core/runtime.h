@@ -26,8 +26,16 @@ class Runtime {
   virtual void* allocate(Device device, std::size_t bytes) = 0;
   /// Takes back what allocate gave, with the same size.
   virtual void free(Device device, void* data, std::size_t bytes) noexcept = 0;
-  /// Copies within or between devices of this kind, and to and from the host; ordered with the devices' work.
-  virtual void copy(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) = 0;
+  /// Copies within or between devices of this kind, and to and from the host; ordered with the devices' work. What goes
+  /// to the host has arrived when it returns, unless `non_blocking` and pinned. What comes from the host may be changed
+  /// when it returns, unless pinned.
+  virtual void copy(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes,
+                    bool non_blocking = false) = 0;
+  /// Page-locked host memory, from and to which devices of this kind copy while the host goes on. Given back like other
+  /// memory; it is not used again before the copies queued so far are done.
+  virtual void* allocate_pinned(std::size_t bytes) = 0;
+  virtual void free_pinned(void* data, std::size_t bytes) noexcept = 0;
+  virtual bool is_pinned(const void* data) const = 0;
   /// Waits for everything queued on the device.
   virtual void synchronize(Device device) = 0;
   virtual MemoryStats memory_stats(Device device) const = 0;

@@ -26,12 +26,20 @@ MemoryFormat Tensor::suggest_memory_format() const {
   return channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
 }
 
+bool Tensor::is_pinned() const { return is_cpu() && has_runtime(kCUDA) && runtime(kCUDA).is_pinned(data_ptr()); }
+
+Tensor Tensor::pin_memory() const {
+  check<TypeError>(is_cpu(), "pin_memory: only host memory can be pinned, not ", describe(*this));
+  if (is_pinned()) return *this;
+  Tensor pinned = empty_like(*this, TensorOptions().pinned_memory(true));
+  return pinned.copy_(*this);
+}
+
 Scalar Tensor::item() const {
   check(numel() == 1, "item: a Tensor with ", numel(), " elements cannot be converted to Scalar");
   return visit_all(dtype(), [&]<class T>(Type<T>) -> Scalar {
     T value;
     runtime(device().type()).copy(&value, Device(kCPU), data_ptr(), device(), sizeof(T));
-    if (device().is_cuda()) runtime(kCUDA).synchronize(device());
     return value;
   });
 }
@@ -49,6 +57,19 @@ Tensor make_tensor(std::shared_ptr<Storage> storage, IntArrayRef sizes, const Di
 
 void check_sizes(std::string_view op, IntArrayRef sizes) {
   for (const std::int64_t s : sizes) check<ValueError>(s >= 0, op, ": a size cannot be negative, got ", sizes);
+}
+
+std::shared_ptr<Storage> make_storage(std::size_t bytes, Device device, bool pinned) {
+  if (!pinned) return std::make_shared<Storage>(bytes, device);
+  check(device.is_cpu(), "pinned memory is host memory, it cannot be on ", device);
+  Runtime& cuda = runtime(kCUDA);
+  const auto give_back = [&cuda, bytes](void* data) { cuda.free_pinned(data, bytes); };
+  return std::make_shared<Storage>(cuda.allocate_pinned(bytes), bytes, device, give_back);
+}
+
+// Memory that a caller hands over is the host's unless said otherwise, whatever the default for new tensors.
+Device device_of_caller(const TensorOptions& options) {
+  return options.has_device() ? canonical(options.device()) : Device(kCPU);
 }
 
 // Elements between the first and the last one reached, plus one.
@@ -76,7 +97,7 @@ Tensor empty_strided(IntArrayRef sizes, IntArrayRef strides, const TensorOptions
   check<ValueError>(sizes.size() == strides.size(), "empty_strided: sizes ", sizes, " and strides ", strides,
                     " differ in length");
   const auto bytes = static_cast<std::size_t>(span_of(sizes, strides) * element_size(options.dtype()));
-  auto storage = std::make_shared<Storage>(bytes, canonical(options.device()));
+  auto storage = make_storage(bytes, canonical(options.device()), options.pinned_memory());
   return with_grad_flag(make_tensor(std::move(storage), sizes, dims(strides), 0, options.dtype()), options);
 }
 
@@ -85,7 +106,7 @@ Tensor empty(IntArrayRef sizes, const TensorOptions& options) {
   const bool channels_last = options.memory_format() == MemoryFormat::ChannelsLast;
   const Dims strides = channels_last ? channels_last_strides(sizes) : contiguous_strides(sizes);
   const auto bytes = static_cast<std::size_t>(count_elements(sizes) * element_size(options.dtype()));
-  auto storage = std::make_shared<Storage>(bytes, canonical(options.device()));
+  auto storage = make_storage(bytes, canonical(options.device()), options.pinned_memory());
   return with_grad_flag(make_tensor(std::move(storage), sizes, strides, 0, options.dtype()), options);
 }
 
@@ -97,7 +118,8 @@ Tensor empty_like(const Tensor& like, const TensorOptions& options) {
   const Dtype dtype = options.dtype_opt().value_or(impl.dtype);
   const Device device = options.device_opt() ? canonical(*options.device_opt()) : like.device();
   const Dims strides = impl.contiguous ? contiguous_strides(impl.sizes) : preserved_strides(impl.sizes, impl.strides);
-  auto storage = std::make_shared<Storage>(static_cast<std::size_t>(impl.numel * element_size(dtype)), device);
+  const auto bytes = static_cast<std::size_t>(impl.numel * element_size(dtype));
+  auto storage = make_storage(bytes, device, options.pinned_memory());
   return with_grad_flag(make_tensor(std::move(storage), impl.sizes, strides, 0, dtype), options);
 }
 
@@ -106,7 +128,7 @@ Tensor from_blob(void* data, IntArrayRef sizes, IntArrayRef strides, const Tenso
   check<ValueError>(sizes.size() == strides.size(), "from_blob: sizes ", sizes, " and strides ", strides,
                     " differ in length");
   const auto bytes = static_cast<std::size_t>(span_of(sizes, strides) * element_size(options.dtype()));
-  auto storage = std::make_shared<Storage>(data, bytes, canonical(options.device()), nullptr);
+  auto storage = std::make_shared<Storage>(data, bytes, device_of_caller(options), nullptr);
   return with_grad_flag(make_tensor(std::move(storage), sizes, dims(strides), 0, options.dtype()), options);
 }
 
@@ -117,7 +139,7 @@ Tensor from_blob(void* data, IntArrayRef sizes, const TensorOptions& options) {
 Tensor from_blob(void* data, IntArrayRef sizes, std::function<void(void*)> deleter, const TensorOptions& options) {
   check_sizes("from_blob", sizes);
   const auto bytes = static_cast<std::size_t>(count_elements(sizes) * element_size(options.dtype()));
-  auto storage = std::make_shared<Storage>(data, bytes, canonical(options.device()), std::move(deleter));
+  auto storage = std::make_shared<Storage>(data, bytes, device_of_caller(options), std::move(deleter));
   return with_grad_flag(make_tensor(std::move(storage), sizes, contiguous_strides(sizes), 0, options.dtype()), options);
 }
 

@@ -88,6 +88,10 @@ class Tensor {
   bool is_signed() const { return halftone::is_signed(dtype()); }
   bool is_cuda() const { return device().is_cuda(); }
   bool is_cpu() const { return device().is_cpu(); }
+  /// Whether it lies in page-locked host memory, which a GPU copies from and to while the host goes on.
+  bool is_pinned() const;
+  /// Itself if pinned, else a copy in page-locked host memory. Takes a CPU tensor, on a machine with a GPU.
+  Tensor pin_memory() const;
   DeviceIndex get_device() const { return device().index(); }
   bool is_same(const Tensor& other) const { return impl_ == other.impl_; }
   bool is_alias_of(const Tensor& other) const { return storage() == other.storage(); }
