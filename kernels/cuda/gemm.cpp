@@ -9,6 +9,7 @@
 
 #include "core/cuda_graph.h"
 #include "core/cuda_options.h"
+#include "kernels/cuda/channel_bias.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/libraries.h"
 #include "kernels/cuda/simple_product.h"
@@ -228,6 +229,10 @@ bool is_row_major(const Tensor& y) {
   return blas && !blas->transposed;
 }
 
+bool bias_can_lie_in(const Tensor& y) {
+  return y.dim() == 2 && y.is_contiguous() && alignment_of(y.data_ptr()) >= 16;
+}
+
 /// The product in memory of its own, contiguous and of a dtype that suits the bias, copied to y.
 void product_aside(CudaBackend& backend, const Tensor& a, const Tensor& b, const Tensor& bias, bool accumulate,
                    Dtype dtype, Tensor& y) {
@@ -250,7 +255,14 @@ void floating_product(CudaBackend& backend, const Tensor& a, const Tensor& b, co
   if (!result || (row.defined() && !is_row_major(y))) {
     return product_aside(backend, left, right, row, accumulate, y.dtype(), y);
   }
-  if (!multiply(left, right, row, accumulate, y)) simple_product(left, right, row, accumulate, y);
+  if (multiply(left, right, row, accumulate, y)) return;
+  if (bias_can_lie_in(y) && row.defined() && !accumulate) {  // there may be an algorithm that adds no bias
+    fill_with_bias(row, y);
+    row.reset();
+    accumulate = true;
+    if (multiply(left, right, row, accumulate, y)) return;
+  }
+  simple_product(left, right, row, accumulate, y);
 }
 
 }  // namespace
