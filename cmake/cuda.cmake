@@ -55,6 +55,7 @@ elseif(HALFTONE_DEVICE_CODE STREQUAL "SIM")
   endif()
   set_source_files_properties(${HALFTONE_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)
   add_subdirectory(tests/cudasim)
+  halftone_check_kernels(${HALFTONE_CUDA_SOURCES})
 endif()
 
 if(HALFTONE_DEVICE_CODE STREQUAL "OFF")
