@@ -13,7 +13,8 @@ namespace cudasim::detail {
 Arenas arenas;
 
 namespace {
-constexpr std::size_t kGrowth = std::size_t{1} << 20;
+// Pages of this size, where the system has them, make opening and closing hundreds of times cheaper.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
 std::array<std::size_t, kMaxDevices> usable;
 std::uint32_t opened = 0;
 
@@ -37,7 +38,9 @@ void reserve_arenas() {
   const std::size_t bytes = kMaxDevices * kArenaBytes;
   arenas.shadow = static_cast<unsigned char*>(reserve(bytes));
   arenas.cells = static_cast<Cell*>(reserve(bytes / 4 * sizeof(Cell)));
-  arenas.base = reinterpret_cast<std::uintptr_t>(reserve(bytes));
+  const auto start = reinterpret_cast<std::uintptr_t>(reserve(bytes + kHugePage));
+  arenas.base = (start + kHugePage - 1) / kHugePage * kHugePage;
+  madvise(reinterpret_cast<void*>(arenas.base), bytes, MADV_HUGEPAGE);  // advice: it may be refused
 }
 
 void grow_arena(int device, std::size_t bytes) {
@@ -45,7 +48,7 @@ void grow_arena(int device, std::size_t bytes) {
   if (bytes <= now) return;
   // By half, so that a program's many allocations cause few system calls.
   const std::size_t more = std::max(bytes - now, now / 2);
-  const std::size_t after = std::min(now + (more + kGrowth - 1) / kGrowth * kGrowth, kArenaBytes);
+  const std::size_t after = std::min(now + (more + kHugePage - 1) / kHugePage * kHugePage, kArenaBytes);
   const std::uintptr_t start = arena_start(device) + now;
   const bool is_open = (opened >> device & 1) != 0;
   protect(shadow_of(start), after - now, PROT_READ | PROT_WRITE);
@@ -53,6 +56,10 @@ void grow_arena(int device, std::size_t bytes) {
   if (is_open) protect(reinterpret_cast<void*>(start), after - now, PROT_READ | PROT_WRITE);
   asan::poison(reinterpret_cast<void*>(start), after - now);
   now = after;
+}
+
+bool is_usable(std::uintptr_t address) {
+  return (address - arenas.base) % kArenaBytes < usable[static_cast<std::size_t>(device_of(address))];
 }
 
 void open_arenas(std::uint32_t devices) {
@@ -76,7 +83,9 @@ void copy_marks(void* to, const void* from, std::size_t bytes) {
 }
 
 std::size_t count_marked(const void* pointer, std::size_t bytes, Byte at_least) {
-  const unsigned char* first = shadow_of(reinterpret_cast<std::uintptr_t>(pointer));
+  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
+  if (!is_usable(address)) return 0;
+  const unsigned char* first = shadow_of(address);
   const auto* end = std::find_if(first, first + bytes,
                                  [&](unsigned char state) { return state < static_cast<unsigned char>(at_least); });
   return static_cast<std::size_t>(end - first);

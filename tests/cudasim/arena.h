@@ -35,6 +35,8 @@ inline Cell& cell_of(std::uintptr_t address) { return arenas.cells[(address - ar
 void reserve_arenas();
 // Makes addresses up to arena_start(device) + bytes usable, though they stay inaccessible until opened.
 void grow_arena(int device, std::size_t bytes);
+// Whether the address's shadow and cells exist: nothing was ever allocated beyond them.
+bool is_usable(std::uintptr_t address);
 // Makes these devices' memory accessible, and no other's. A bit a device.
 void open_arenas(std::uint32_t devices);
 

@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "block.h"
-#include "races.h"
+#include "watch.h"
 
 using namespace cudasim::detail;
 
@@ -13,8 +13,9 @@ template <> struct Bits<float> { using Type = std::uint32_t; };
 template <> struct Bits<double> { using Type = std::uint64_t; };
 
 // Replaces the value by next(value) in one step and returns the old one.
-template <class T, class Next> T update(T* address, Next next) {
-  check_atomic(reinterpret_cast<std::uintptr_t>(address), sizeof(T));
+template <class T, class Next> __attribute__((always_inline)) inline T update(T* address, Next next) {
+  note_atomic();
+  watch(reinterpret_cast<std::uintptr_t>(address), sizeof(T), Mode::atomic, __builtin_return_address(0));
   using Raw = typename Bits<T>::Type;
   auto* raw = reinterpret_cast<Raw*>(address);
   Raw old = __atomic_load_n(raw, __ATOMIC_RELAXED);

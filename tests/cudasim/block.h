@@ -46,8 +46,9 @@ struct Grid {
 
 struct Block {
   Thread threads[kMaxThreads];
-  unsigned count = 0, live = 0, waiting = 0;  // waiting: at a barrier
-  unsigned born = 0;                          // how many threads have started
+  unsigned count = 0, live = 0;
+  unsigned waiting = 0, in_warps = 0;  // at a barrier; in a warp primitive
+  unsigned born = 0;                   // how many threads have started
   unsigned current = kNobody;
   unsigned first_warp = 0;  // the order of birth: warps from here on, around
   bool is_abandoned = false;

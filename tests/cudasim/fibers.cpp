@@ -118,9 +118,10 @@ void run_thread(Fiber& self, unsigned number) {
   thread.fiber = &self;
   self.thread = block.current = number;
   threadIdx = index_of_thread(number);
-  in_kernel = true;
+  const void* arguments = grid.call.arguments.get();
   try {
-    grid.call.invoke(grid.call.kernel, grid.call.arguments.get());
+    in_kernel = true;
+    grid.call.invoke(grid.call.kernel, arguments);
   } catch (const std::exception& error) {
     in_kernel = false;
     fail_kernel(cudaErrorLaunchFailure, std::string("an exception left a kernel: ") + error.what());
@@ -172,7 +173,7 @@ void abandon() {
 
 void run_block(unsigned threads) {
   block.count = block.live = threads;
-  block.waiting = block.born = 0;
+  block.waiting = block.in_warps = block.born = 0;
   block.tick = block.barrier_tick = 1;
   block.has_published = block.is_abandoned = false;
   for (unsigned i = 0; i < threads; ++i) block.threads[i] = Thread{};

@@ -4,14 +4,16 @@
 
 #include "block.h"
 #include "checks.h"
-#include "races.h"
 #include "state.h"
 #include "symbols.h"
+#include "watch.h"
 
-CUDASIM_BUILTIN uint3 threadIdx;
-CUDASIM_BUILTIN uint3 blockIdx;
-CUDASIM_BUILTIN dim3 blockDim;
-CUDASIM_BUILTIN dim3 gridDim;
+// Side by side, so that the checks of memory accesses know them by their addresses.
+#define CUDASIM_BUILTINS __attribute__((section("cudasim_builtins")))
+CUDASIM_BUILTINS uint3 threadIdx;
+CUDASIM_BUILTINS uint3 blockIdx;
+CUDASIM_BUILTINS dim3 blockDim;
+CUDASIM_BUILTINS dim3 gridDim;
 
 namespace cudasim::detail {
 namespace {
@@ -59,17 +61,18 @@ void run_kernel(const KernelCall& call, const std::string& name, const dim3& blo
   grid.count = std::uint64_t{blocks.x} * blocks.y * blocks.z;
   choose_order();
   index_threads(threads);
-  begin_checks();
+  begin_launch_order();
+  begin_watch();
   const unsigned count = threads.x * threads.y * threads.z;
   for (std::uint64_t i = 0; i < grid.count && !block.is_abandoned; ++i) {
     blockIdx = block_at(i);
-    begin_block(i);
+    begin_block_order(i);
     block.first_warp = static_cast<unsigned>(draw() % ((count + kWarp - 1) / kWarp));
     run_block(count);
-    end_block();
+    end_block_order();
   }
   block.is_abandoned = false;
-  end_checks();
+  end_watch();
   grid.call = {};
 }
 

@@ -25,7 +25,7 @@ struct Symbol {
 struct Image {
   std::string path;
   std::uintptr_t shift = 0;
-  std::vector<Symbol> symbols;
+  std::vector<Symbol> symbols, shared;
   bool is_read = false;
 };
 
@@ -48,12 +48,15 @@ void read_symbols(Image& image) {
     const auto* entries = reinterpret_cast<const ElfW(Sym)*>(file.data() + table.sh_offset);
     for (std::size_t k = 0; k < table.sh_size / sizeof(ElfW(Sym)); ++k) {
       const auto& entry = entries[k];
-      if (ELF64_ST_TYPE(entry.st_info) != STT_FUNC || entry.st_value == 0) continue;
-      image.symbols.push_back({entry.st_value, entry.st_size, names + entry.st_name});
+      const int type = ELF64_ST_TYPE(entry.st_info);
+      if (entry.st_shndx == SHN_UNDEF || (type != STT_FUNC && type != STT_TLS)) continue;
+      (type == STT_FUNC ? image.symbols : image.shared)
+          .push_back({entry.st_value, entry.st_size, names + entry.st_name});
     }
   }
-  std::sort(image.symbols.begin(), image.symbols.end(),
-            [](const Symbol& a, const Symbol& b) { return a.start < b.start; });
+  for (auto* list : {&image.symbols, &image.shared}) {
+    std::sort(list->begin(), list->end(), [](const Symbol& a, const Symbol& b) { return a.start < b.start; });
+  }
 }
 
 struct Search {
@@ -76,13 +79,27 @@ int visit(dl_phdr_info* info, std::size_t, void* data) {
   return 0;
 }
 
-Image* image_of(std::uintptr_t address) {
+Image& image_at(const std::string& path) {
   static std::map<std::string, Image>& images = *new std::map<std::string, Image>;
+  Image& image = images[path];
+  image.path = path;
+  if (!image.is_read) read_symbols(image);
+  return image;
+}
+
+const Symbol* find(const std::vector<Symbol>& symbols, std::uintptr_t place) {
+  const auto after = std::upper_bound(symbols.begin(), symbols.end(), place,
+                                      [](std::uintptr_t value, const Symbol& symbol) { return value < symbol.start; });
+  if (after == symbols.begin()) return nullptr;
+  const Symbol& symbol = *std::prev(after);
+  return place - symbol.start < std::max<std::size_t>(symbol.bytes, 1) ? &symbol : nullptr;
+}
+
+Image* image_of(std::uintptr_t address) {
   Search search{address, {}, 0, false};
   dl_iterate_phdr(visit, &search);
   if (!search.is_found) return nullptr;
-  Image& image = images[search.path];
-  image.path = search.path;
+  Image& image = image_at(search.path);
   image.shift = search.shift;
   return &image;
 }
@@ -95,15 +112,9 @@ std::string demangle(const std::string& name) {
 }
 
 std::string look_up(std::uintptr_t address) {
-  Image* image = image_of(address);
-  if (image && !image->is_read) read_symbols(*image);
-  if (!image) return hexadecimal(address);
-  const std::uintptr_t place = address - image->shift;
-  const auto after = std::upper_bound(image->symbols.begin(), image->symbols.end(), place,
-                                      [](std::uintptr_t value, const Symbol& symbol) { return value < symbol.start; });
-  if (after == image->symbols.begin()) return hexadecimal(address);
-  const Symbol& symbol = *std::prev(after);
-  return place - symbol.start < std::max<std::size_t>(symbol.bytes, 1) ? demangle(symbol.name) : hexadecimal(address);
+  const Image* image = image_of(address);
+  const Symbol* symbol = image ? find(image->symbols, address - image->shift) : nullptr;
+  return symbol ? demangle(symbol->name) : hexadecimal(address);
 }
 }  // namespace
 
@@ -111,6 +122,12 @@ const std::string& symbol_at(std::uintptr_t address) {
   static std::map<std::uintptr_t, std::string>& known = *new std::map<std::uintptr_t, std::string>;
   const auto found = known.find(address);
   return found != known.end() ? found->second : known.emplace(address, look_up(address)).first->second;
+}
+
+std::string shared_variable(const std::string& image, std::uintptr_t offset) {
+  const Symbol* symbol = find(image_at(image).shared, offset);
+  if (!symbol) return "byte " + std::to_string(offset);
+  return "`" + demangle(symbol->name) + "` + " + std::to_string(offset - symbol->start) + " bytes";
 }
 
 std::string line_command(std::uintptr_t address) {

@@ -140,6 +140,7 @@ void meet(unsigned base, unsigned mask, WarpOp op, unsigned arriving) {
   }
   for (unsigned lane = 0; lane < kWarp; ++lane) {
     if ((lanes >> lane & 1) == 0) continue;
+    --block.in_warps;
     if (base + lane == arriving) {
       block.threads[arriving].state = State::running;
     } else {
@@ -151,6 +152,7 @@ void meet(unsigned base, unsigned mask, WarpOp op, unsigned arriving) {
 
 void meet_if_complete_after_exit(unsigned thread) {
   if (block.live > 0 && block.waiting == block.live) release_barrier(kNobody);
+  if (block.in_warps == 0) return;
   const unsigned base = thread / kWarp * kWarp;
   for (unsigned i = base; i < std::min(base + kWarp, block.count); ++i) {
     const Thread& other = block.threads[i];
@@ -211,6 +213,7 @@ std::uint64_t warp_call(WarpOp op, unsigned mask, std::uint64_t value, int argum
                                             std::to_string(width) + " is no power of two up to 32");
   }
   me.state = State::in_warp;
+  ++block.in_warps;
   me.op = op;
   me.mask = mask;
   me.value = value;
