@@ -165,30 +165,32 @@ __global__ void __launch_bounds__(kThreads)
 
 void take_all(Moves m, const Tensor& x, Tensor& values) {
   with_units(m, values, x, [&]<class U>(Type<U>) {
-    for_each_grid(m, x, [&](const Indices& indices, const Offsets<3>& offsets, std::uint32_t n, std::int64_t v0,
-                            std::int64_t x0) {
-      launch(gpu(x), &take<U>, grid(ceil_div(n, kThreads)), kThreads, indices, offsets, n,
-             static_cast<U*>(values.data_ptr()) + v0, static_cast<const U*>(x.data_ptr()) + x0);
-    });
+    for_each_grid(
+        m, x,
+        [&](const Indices& indices, const Offsets<3>& offsets, std::uint32_t n, std::int64_t v0, std::int64_t x0) {
+          launch(gpu(x), &take<U>, grid(ceil_div(n, kThreads)), kThreads, indices, offsets, n,
+                 static_cast<U*>(values.data_ptr()) + v0, static_cast<const U*>(x.data_ptr()) + x0);
+        });
   });
 }
 
 void put_all(Moves m, const Tensor& values, Tensor& x) {
   with_units(m, values, x, [&]<class U>(Type<U>) {
-    for_each_grid(m, x, [&](const Indices& indices, const Offsets<3>& offsets, std::uint32_t n, std::int64_t v0,
-                            std::int64_t x0) {
-      launch(gpu(x), &put<U>, grid(ceil_div(n, kThreads)), kThreads, indices, offsets, n,
-             static_cast<const U*>(values.data_ptr()) + v0, static_cast<U*>(x.data_ptr()) + x0);
-    });
+    for_each_grid(
+        m, x,
+        [&](const Indices& indices, const Offsets<3>& offsets, std::uint32_t n, std::int64_t v0, std::int64_t x0) {
+          launch(gpu(x), &put<U>, grid(ceil_div(n, kThreads)), kThreads, indices, offsets, n,
+                 static_cast<const U*>(values.data_ptr()) + v0, static_cast<U*>(x.data_ptr()) + x0);
+        });
   });
 }
 
 template <class C> void add_all(const Moves& m, const Tensor& values, Tensor& x) {
-  for_each_grid(m, x, [&](const Indices& indices, const Offsets<3>& offsets, std::uint32_t n, std::int64_t v0,
-                          std::int64_t x0) {
-    launch(gpu(x), &add<C>, grid(ceil_div(n, kThreads)), kThreads, indices, offsets, n, memory_of(values), v0,
-           static_cast<C*>(x.data_ptr()) + x0);
-  });
+  for_each_grid(
+      m, x, [&](const Indices& indices, const Offsets<3>& offsets, std::uint32_t n, std::int64_t v0, std::int64_t x0) {
+        launch(gpu(x), &add<C>, grid(ceil_div(n, kThreads)), kThreads, indices, offsets, n, memory_of(values), v0,
+               static_cast<C*>(x.data_ptr()) + x0);
+      });
 }
 
 /// The dtype that additions to one of this dtype are done in: 16-bit sums are rounded once, and small integers, which

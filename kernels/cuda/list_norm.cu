@@ -70,9 +70,8 @@ template <class Norm> __device__ double join_block(const Norm& norm, double valu
 
 /// parts[first + b] is block b's share. The last launch, which has a y, folds the parts of all into it.
 template <class Norm, int Capacity>
-__global__ void __launch_bounds__(kThreads)
-    fold_list(Norm norm, ListArgument<1, Capacity> list, std::int32_t pieces, double* parts, std::int64_t first,
-              Memory y) {
+__global__ void __launch_bounds__(kThreads) fold_list(Norm norm, ListArgument<1, Capacity> list, std::int32_t pieces,
+                                                      double* parts, std::int64_t first, Memory y) {
   double folded = norm.start();
 #pragma unroll 1
   for (std::int64_t i = blockIdx.x; i < pieces; i += gridDim.x) {
@@ -93,8 +92,7 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) y.store(0, norm.finish(folded));
 }
 
-template <class Norm>
-void run_norm(CudaBackend& backend, const Norm& norm, TensorList tensors, Tensor& y) {
+template <class Norm> void run_norm(CudaBackend& backend, const Norm& norm, TensorList tensors, Tensor& y) {
   Gpu& g = gpu(y);
   Stage stage(backend);
   std::vector<ListEntry<1>> entries;

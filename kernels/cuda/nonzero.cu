@@ -13,8 +13,8 @@ using namespace cuda;
 
 namespace {
 
-constexpr int kSteps = 16;                                    // a block's rounds, one element a thread
-constexpr std::int64_t kBlockElements = kSteps * kThreads;    // of a block
+constexpr int kSteps = 16;                                  // a block's rounds, one element a thread
+constexpr std::int64_t kBlockElements = kSteps * kThreads;  // of a block
 constexpr unsigned kWarps = kThreads / kWarp;
 constexpr int kScanThreads = 1024;
 
@@ -86,6 +86,7 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ unsigned warps[kWarps];
   const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   std::int64_t row = starts[blockIdx.x];
+#pragma unroll 1
   for (int step = 0; step < kSteps; ++step) {
     std::int64_t position = blockIdx.x * kBlockElements + step * kThreads + threadIdx.x;
     const bool set = x.is_set(position);

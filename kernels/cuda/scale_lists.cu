@@ -41,7 +41,8 @@ __global__ void __launch_bounds__(kThreads)
 template <int Capacity>
 __global__ void __launch_bounds__(kThreads) scale_list(ListArgument<1, Capacity> list, Memory factor) {
   double by = 1;
-  visit_floating_dtype(factor.dtype, [&]<class T>(Type<T>) { by = widen<double>(*static_cast<const T*>(factor.data)); });
+  visit_floating_dtype(factor.dtype,
+                       [&]<class T>(Type<T>) { by = widen<double>(*static_cast<const T*>(factor.data)); });
   if (by == 1) return;
   const ListSlice slice = list.slice(static_cast<std::int32_t>(blockIdx.x));
   const Memory x = list.memory(0, slice.tensor);
