@@ -10,8 +10,6 @@ using namespace cuda;
 
 namespace {
 
-__device__ unsigned tickets;
-
 __device__ double larger(double a, double b) { return b > a || b != b ? b : a; }
 __device__ double smaller(double a, double b) { return b < a || b != b ? b : a; }
 
@@ -71,7 +69,7 @@ template <class Norm> __device__ double join_block(const Norm& norm, double valu
 /// parts[first + b] is block b's share. The last launch, which has a y, folds the parts of all into it.
 template <class Norm, int Capacity>
 __global__ void __launch_bounds__(kThreads) fold_list(Norm norm, ListArgument<1, Capacity> list, std::int32_t pieces,
-                                                      double* parts, std::int64_t first, Memory y) {
+                                                      double* parts, std::int64_t first, Memory y, unsigned* tickets) {
   double folded = norm.start();
 #pragma unroll 1
   for (std::int64_t i = blockIdx.x; i < pieces; i += gridDim.x) {
@@ -84,7 +82,7 @@ __global__ void __launch_bounds__(kThreads) fold_list(Norm norm, ListArgument<1,
   }
   folded = join_block(norm, folded);
   if (threadIdx.x == 0) parts[first + blockIdx.x] = folded;
-  if (!y.data || !is_last_block(&tickets)) return;
+  if (!y.data || !is_last_block(tickets)) return;
   const volatile double* all = parts;
   folded = norm.start();
   for (std::int64_t i = threadIdx.x; i < first + gridDim.x; i += kThreads) folded = norm.join(folded, all[i]);
@@ -110,7 +108,7 @@ template <class Norm> void run_norm(CudaBackend& backend, const Norm& norm, Tens
   for_each_launch(g, entries, [&]<int Capacity>(const ListArgument<1, Capacity>& list, int pieces, bool last) {
     const std::int64_t blocks = std::min<std::int64_t>(pieces, most);
     launch(g, &fold_list<Norm, Capacity>, grid(blocks), kThreads, norm, list, pieces, parts.data_ptr<double>(), first,
-           last ? memory_of(y) : Memory{nullptr, y.dtype()});
+           last ? memory_of(y) : Memory{nullptr, y.dtype()}, g.tickets);
     first += blocks;
   });
 }

@@ -2,9 +2,19 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/distinct.h"
+#include "kernels/indexing.h"
 
 namespace halftone::cuda {
 namespace {
+
+/// covered[place] = 1 for the places of a tensor that may have some of them many times.
+__global__ void __launch_bounds__(kThreads) mark_places(Places<1> places, int* covered, std::int64_t n) {
+  const std::int64_t i = thread_in_grid();
+  if (i >= n) return;
+  std::int64_t at[1];
+  places.find(i, at);
+  atomicExch(covered + at[0], 1);
+}
 
 bool fills_its_memory(const Tensor& t) { return t.impl()->contiguous || is_dense(t.sizes(), t.strides()); }
 
@@ -54,11 +64,11 @@ Tensor Stage::covered_line(const Tensor& t) {
   std::int64_t length = 1;
   for (std::size_t i = 0; i < t.sizes().size(); ++i) length += (t.sizes()[i] - 1) * t.strides()[i];
   const Tensor line = alias(t, {length}, {1}, t.storage_offset());
-  Tensor covered = empty({length}, t.options().dtype(kBool)), zero = empty({}, t.options());
-  Tensor own = alias(covered, dims(t.sizes()), dims(t.strides()), 0);
-  backend_.fill(covered, false);
-  backend_.fill(own, true);
+  Tensor covered = empty({length}, t.options().dtype(kInt32)), zero = empty({}, t.options());
+  backend_.fill(covered, 0);
   backend_.fill(zero, 0.0);
+  launch(gpu(t), &mark_places, grid(ceil_div(t.numel(), kThreads)), kThreads, places(t.sizes(), t.strides()),
+         covered.data_ptr<std::int32_t>(), t.numel());
   Tensor copy = empty({length}, t.options());
   backend_.ternary(fn::Where{}, covered, line, zero, copy, t.dtype());
   written_.push_back({line, copy, covered});

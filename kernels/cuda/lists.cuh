@@ -173,9 +173,9 @@ template <bool Writes, class T, class F> __device__ void for_each_value(T* data,
   }
 }
 
-/// Whether this is the last block of the grid to come here, told to all its threads; the number of blocks that came is
-/// kept in `tickets`, which is 0 before and after. What other blocks wrote before they came can be read then. One
-/// counter serves all launches of a kernel on a device, as they share a stream.
+/// Whether this is the last block of the grid to come here, told to all its threads. What other blocks wrote before
+/// they came can be read then. `tickets` are the device's (Gpu::tickets): its kernels share a stream, so one counter
+/// serves them all.
 __device__ inline bool is_last_block(unsigned* tickets) {
   __shared__ bool last;
   __syncthreads();

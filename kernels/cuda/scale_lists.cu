@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kThreads)
       });
     }
   });
-  if (overflowed) *found_inf = 1;  // whoever writes it writes the same
+  if (__ballot_sync(~0u, overflowed) != 0 && threadIdx.x % kWarp == 0) atomicExch(found_inf, 1.0f);
 }
 
 template <int Capacity>

@@ -9,13 +9,12 @@ using namespace cuda;
 
 namespace {
 
-__device__ unsigned tickets;
-
 /// What a step reads of a gradient scaler. Null pointers where there is none.
 struct Scaler {
   const float* grad_scale;
   const float* found_inf;
   std::int64_t* skipped;
+  unsigned* tickets;
   bool counts;  // this launch, the last of a step, is the one that changes `skipped`
 };
 
@@ -71,7 +70,7 @@ __device__ bool may_step(AdamStep& f, const Scaler& s) {
   f.bias2 = bias[1];
   // The host counts a captured step once. The other times it is taken from those that were skipped, when all blocks
   // have read these.
-  if (f.replayed && s.counts && is_last_block(&tickets) && threadIdx.x == 0) --*s.skipped;
+  if (f.replayed && s.counts && is_last_block(s.tickets) && threadIdx.x == 0) --*s.skipped;
   return true;
 }
 
@@ -191,7 +190,7 @@ void update_all(CudaBackend& backend, const Formula& f, TensorList params, Tenso
 
 void CudaBackend::sgd(const SgdStep& f, TensorList params, TensorList grads, TensorList momenta,
                       const Tensor& grad_scale, const Tensor& found_inf) {
-  const Scaler scaler{float_of(grad_scale), float_of(found_inf), nullptr, false};
+  const Scaler scaler{float_of(grad_scale), float_of(found_inf), nullptr, nullptr, false};
   if (f.momentum == 0) return update_all(*this, PlainSgd{f}, params, grads, {}, scaler);
   update_all(*this, MomentumSgd{f}, params, grads, {momenta}, scaler);
 }
@@ -200,7 +199,7 @@ void CudaBackend::adam(const AdamStep& f, TensorList params, TensorList grads, T
                        TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf,
                        const Tensor& skipped) {
   std::int64_t* const skips = skipped.defined() ? skipped.data_ptr<std::int64_t>() : nullptr;
-  const Scaler scaler{float_of(grad_scale), float_of(found_inf), skips, false};
+  const Scaler scaler{float_of(grad_scale), float_of(found_inf), skips, skips ? gpu(skipped).tickets : nullptr, false};
   if (f.amsgrad) return update_all(*this, AmsgradAdam{f}, params, grads, {first, second, second_max}, scaler);
   update_all(*this, Adam{f}, params, grads, {first, second}, scaler);
 }
