@@ -1,8 +1,8 @@
 // What is special to the GPU's reads and writes at computed places. They need a GPU, a real or a simulated one.
 #include <vector>
 
-#include "core/runtime.h"
 #include "autograd/ops.h"
+#include "core/runtime.h"
 #include "kernels/backend.h"
 #include "tests/catch.h"
 
@@ -55,11 +55,13 @@ TEST_CASE("an index out of range is told when the host next waits, and the rest 
   y = x.scatter_add(0, places, values);
   CHECK_THROWS_AS(cuda::synchronize(), IndexError);
   CHECK(y.cpu().sum().item<float>() == 42);
-  y = x.scatter(0, places, values);
+  const Tensor once = arange(4, on_gpu(kInt64)) + 1;  // the last of these is out of range
+  y = x.scatter(0, once.unsqueeze(1).expand({4, 3}), values.slice(0, 0, 4));
   CHECK_THROWS_WITH(cuda::synchronize(), message("scatter"));
+  CHECK(y.cpu().sum().item<float>() == 21);
   y = x.index_select(0, bad);
   CHECK_THROWS_WITH(cuda::synchronize(), message("index"));
-  y = x.clone().index_put_({bad}, values);
+  y = x.clone().index_put_({once}, values.slice(0, 0, 4));
   CHECK_THROWS_WITH(cuda::synchronize(), message("index_put"));
   bad[2].fill_(-5);
   y = x.index({bad});

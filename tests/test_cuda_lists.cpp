@@ -4,9 +4,9 @@
 #include <cmath>
 #include <vector>
 
+#include "autograd/ops.h"
 #include "core/cuda_graph.h"
 #include "core/runtime.h"
-#include "autograd/ops.h"
 #include "kernels/backend.h"
 #include "tests/catch.h"
 

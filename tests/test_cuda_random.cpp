@@ -5,10 +5,10 @@
 #include <numeric>
 #include <vector>
 
+#include "autograd/ops.h"
 #include "core/cuda_graph.h"
 #include "core/random.h"
 #include "core/runtime.h"
-#include "autograd/ops.h"
 #include "kernels/backend.h"
 #include "tests/catch.h"
 
