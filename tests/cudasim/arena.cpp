@@ -85,6 +85,8 @@ void copy_marks(void* to, const void* from, std::size_t bytes) {
 std::size_t count_marked(const void* pointer, std::size_t bytes, Byte at_least) {
   const auto address = reinterpret_cast<std::uintptr_t>(pointer);
   if (!is_usable(address)) return 0;
+  const std::size_t left = usable[static_cast<std::size_t>(device_of(address))] - (address - arenas.base) % kArenaBytes;
+  bytes = std::min(bytes, left);
   const unsigned char* first = shadow_of(address);
   const auto* end = std::find_if(first, first + bytes,
                                  [&](unsigned char state) { return state < static_cast<unsigned char>(at_least); });

@@ -2,10 +2,12 @@
 
 #include <sys/mman.h>
 #include <ucontext.h>
+
 #include <csetjmp>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "arena.h"
 #include "asan.h"
@@ -19,7 +21,9 @@ struct sigaction earlier;
 std::string fault;  // of the kernel or library call being abandoned
 
 // Where the handler sends a kernel's thread: it runs on the thread's own stack, as if the kernel had called it.
-[[noreturn]] void end_kernel() { fail_kernel(cudaErrorIllegalAddress, fault); }
+[[noreturn]] void end_kernel() {
+  fail_kernel(cudaErrorIllegalAddress, [] { return fault; });
+}
 [[noreturn]] void end_library_call() { abandon_library_call(fault); }
 
 bool was_write(const ucontext_t& context) {
@@ -64,33 +68,38 @@ void handle(int, siginfo_t* info, void* data) {
     std::fprintf(stderr, "cudasim: device memory dereferenced on the host: %s\n", access.c_str());
     std::abort();
   }
-  // Not ours: the access repeats under whoever watched before.
+  // Not ours: the access repeats under whoever watched before, and if it comes back, under nobody.
+  static bool is_passed_on = false;
+  if (std::exchange(is_passed_on, true)) earlier.sa_handler = SIG_DFL;
   sigaction(info->si_signo, &earlier, nullptr);
+}
+
+void watch_on_own_stack() {
+  stack_t present{};
+  sigaltstack(nullptr, &present);
+  if ((present.ss_flags & SS_DISABLE) == 0) return;  // somebody has set one
+  constexpr std::size_t kBytes = std::size_t{64} << 10;
+  // It lives as long as its thread may need it, which is to the end.
+  static thread_local void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  stack_t stack{};
+  stack.ss_sp = memory;
+  stack.ss_size = kBytes;
+  if (memory != MAP_FAILED) sigaltstack(&stack, nullptr);
 }
 }  // namespace
 
 void watch_faults() {
-  struct sigaction action {};
-  action.sa_sigaction = handle;
-  // Leaving the handler is the usual way out, so nothing needs to be deferred; SIGSEGV may come again.
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-  sigaction(SIGSEGV, &action, &earlier);
-  watch_faults_of_this_thread();
-}
-
-void watch_faults_of_this_thread() {
-  static thread_local bool is_watched = false;
-  if (is_watched) return;
-  is_watched = true;
-  stack_t present{};
-  sigaltstack(nullptr, &present);
-  if ((present.ss_flags & SS_DISABLE) == 0) return;  // a sanitizer has set one
-  constexpr std::size_t kBytes = std::size_t{64} << 10;
-  stack_t stack{};
-  // It lives as long as its thread may need it, which is to the end.
-  stack.ss_sp = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  stack.ss_size = kBytes;
-  if (stack.ss_sp != MAP_FAILED) sigaltstack(&stack, nullptr);
+  struct sigaction present {};
+  sigaction(SIGSEGV, nullptr, &present);
+  if ((present.sa_flags & SA_SIGINFO) == 0 || present.sa_sigaction != handle) {
+    earlier = present;
+    struct sigaction action {};
+    action.sa_sigaction = handle;
+    // Leaving the handler is the usual way out, so nothing needs to be deferred; SIGSEGV may come again.
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    sigaction(SIGSEGV, &action, nullptr);
+  }
+  watch_on_own_stack();
 }
 
 std::string hexadecimal(std::uintptr_t address) {

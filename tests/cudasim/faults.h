@@ -4,9 +4,8 @@
 #include <string>
 
 namespace cudasim::detail {
+// Called by every call, because test frameworks install handlers of their own now and then.
 void watch_faults();
-// A host thread that runs kernels needs its own stack for the handler.
-void watch_faults_of_this_thread();
 
 // What lies at an address, for people: "12 bytes behind the 400 bytes at 0x... of device 1".
 std::string describe_address(std::uintptr_t address);

@@ -139,7 +139,8 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
       }
       device(owner).heap.give_back(start, pending.span);
     };
-    return enqueue(*s, end, true);
+    const cudaError_t queued = enqueue(*s, end, true);
+    return d.sticky != cudaSuccess ? d.sticky : queued;
   });
 }
 

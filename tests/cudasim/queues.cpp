@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "arena.h"
-#include "faults.h"
 #include "state.h"
 
 namespace cudasim::detail {
@@ -55,7 +54,6 @@ void run_on(int index, const std::function<void()>& work, bool always) {
   World& w = world();
   if (device(index).sticky != cudaSuccess && !always) return;
   const int before = std::exchange(w.running_device, index);
-  watch_faults_of_this_thread();
   open_arenas(device(index).peers | std::uint32_t{1} << index);
   work();
   w.running_device = before;
