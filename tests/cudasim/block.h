@@ -82,11 +82,26 @@ struct Stack {
 };
 extern Stack current_stack;
 
+// Why a launch ended early. The words are made after the thread was left for good, from what still lies on its stack:
+// what they are made of on the heap is thus released, which the abandoned stack could no longer do.
+struct Failure {
+  cudaError_t error;
+  unsigned thread;
+  std::string (*words)(const void* describe);
+  const void* describe;
+};
+
 // fibers.cpp
 void run_block(unsigned threads);
 void park();  // the running thread waits until it is made ready
 void make_ready(unsigned thread);
-[[noreturn]] void abandon();  // ends the launch from within a thread
+[[noreturn]] void abandon(const Failure& failure);
+
+// A report about the running kernel that ends it.
+template <class Describe> [[noreturn]] void fail_kernel(cudaError_t error, const Describe& describe) {
+  const auto words = [](const void* data) { return std::string((*static_cast<const Describe*>(data))()); };
+  abandon({error, block.current, words, &describe});
+}
 
 // warp.cpp
 void meet_if_complete_after_exit(unsigned thread);
@@ -97,6 +112,4 @@ std::string describe_thread(unsigned thread);
 std::string describe_running();  // "kernel `k`, block (0,0,0), thread (5,0,0)"
 dim3 block_of_serial(std::uint32_t serial);
 uint3 index_of_thread(unsigned thread);
-// A report about the running kernel that ends it; for the rest see races.h.
-[[noreturn]] void fail_kernel(cudaError_t error, const std::string& text);
 }  // namespace cudasim::detail

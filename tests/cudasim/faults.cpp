@@ -21,7 +21,9 @@ struct sigaction earlier;
 std::string fault;  // of the kernel or library call being abandoned
 
 // Where the handler sends a kernel's thread: it runs on the thread's own stack, as if the kernel had called it.
-[[noreturn]] void end_kernel() { fail_kernel(cudaErrorIllegalAddress, fault); }
+[[noreturn]] void end_kernel() {
+  fail_kernel(cudaErrorIllegalAddress, [] { return fault; });
+}
 [[noreturn]] void end_library_call() { abandon_library_call(fault); }
 
 bool was_write(const ucontext_t& context) {

@@ -5,10 +5,12 @@
 #include <boost/context/detail/fcontext.hpp>
 #include <exception>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "asan.h"
 #include "block.h"
+#include "state.h"
 
 namespace cudasim::detail {
 using boost::context::detail::fcontext_t;
@@ -37,6 +39,9 @@ Fiber* running = &scheduler;
 std::vector<Fiber*> idle;   // at rest between two threads
 std::vector<Fiber*> fresh;  // never entered, or abandoned
 std::vector<Fiber*> all;
+
+std::string exception_words;
+const Failure* abandoned_by = nullptr;  // on the stack that was left
 
 // A ring of threads that may go on.
 unsigned ready[kMaxThreads];
@@ -124,7 +129,11 @@ void run_thread(Fiber& self, unsigned number) {
     grid.call.invoke(grid.call.kernel, arguments);
   } catch (const std::exception& error) {
     in_kernel = false;
-    fail_kernel(cudaErrorLaunchFailure, std::string("an exception left a kernel: ") + error.what());
+    exception_words = error.what();
+  }
+  if (!exception_words.empty()) {
+    fail_kernel(cudaErrorLaunchFailure,
+                [] { return "an exception left a kernel: " + std::exchange(exception_words, {}); });
   }
   in_kernel = false;
   thread.state = State::exited;
@@ -145,7 +154,7 @@ void run_thread(Fiber& self, unsigned number) {
       for (unsigned i = 0; i < block.count; ++i) {
         if (block.threads[i].state != State::exited) block.current = i;
       }
-      fail_kernel(cudaErrorLaunchFailure, describe_waiting());
+      fail_kernel(cudaErrorLaunchFailure, [] { return describe_waiting(); });
     }
     switch_to(next != nullptr ? next : &scheduler);
   }
@@ -160,13 +169,14 @@ void make_ready(unsigned thread) {
 void park() {
   const OutsideKernel outside;
   Fiber* next = pick();
-  if (next == nullptr) fail_kernel(cudaErrorLaunchFailure, describe_waiting());
+  if (next == nullptr) fail_kernel(cudaErrorLaunchFailure, [] { return describe_waiting(); });
   switch_to(next);
 }
 
-void abandon() {
+void abandon(const Failure& failure) {
   in_kernel = false;
   block.is_abandoned = true;
+  abandoned_by = &failure;
   switch_to(&scheduler);
   __builtin_unreachable();
 }
@@ -182,6 +192,9 @@ void run_block(unsigned threads) {
   switch_to(take_fiber());
   in_kernel = false;
   if (!block.is_abandoned) return;
+  block.current = abandoned_by->thread;
+  report(abandoned_by->words(abandoned_by->describe) + " [" + describe_running() + "]");
+  fail_device(world().running_device, abandoned_by->error, true);
   // Threads that were stopped in the middle leave stacks of no use; kernels own nothing that would have to be released.
   idle.clear();
   fresh = all;

@@ -35,6 +35,10 @@ class Heap {
   std::size_t detach(std::uintptr_t start) { return std::exchange(live_.at(start).span, 0); }
   void give_back(std::uintptr_t start, std::size_t span);
 
+  template <class F> void for_each(F f) const {
+    for (const auto& [start, allocation] : live_) f(start, allocation);
+  }
+
   void trim(std::size_t keep);
   std::size_t in_use() const { return pooled_ + direct_; }
   std::size_t count() const { return live_.size(); }

@@ -63,7 +63,7 @@ void access(const volatile void* address, std::size_t bytes, Mode mode, void* pc
   CUDASIM_ATOMIC_FETCH(bits, type, nand)
 
 extern "C" {
-void __tsan_init() {}
+void __tsan_init() { is_instrumented = true; }
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_vptr_update(void**, void*) {}

@@ -94,13 +94,6 @@ std::string describe_running() {
   if (block.current != kNobody) words += ", " + describe_thread(block.current);
   return words;
 }
-
-void fail_kernel(cudaError_t error, const std::string& words) {
-  in_kernel = false;
-  report(words + " [" + describe_running() + "]");
-  fail_device(world().running_device, error, true);
-  abandon();
-}
 }  // namespace cudasim::detail
 
 using namespace cudasim::detail;
@@ -122,14 +115,17 @@ cudaError_t launch(const cudaLaunchConfig_t& config, KernelCall call) {
 }
 }  // namespace cudasim
 
-void __trap() { fail_kernel(cudaErrorLaunchFailure, "__trap was called"); }
+void __trap() {
+  fail_kernel(cudaErrorLaunchFailure, [] { return "__trap was called"; });
+}
 
 // The C library's assert, when a kernel makes it, is CUDA's: the launch ends, the program goes on.
 extern "C" [[noreturn]] void __assert_fail(const char* condition, const char* file, unsigned line,
                                            const char* function) noexcept {
-  const std::string words =
-      std::string(file) + ":" + std::to_string(line) + ": " + function + ": assertion `" + condition + "` failed";
+  const auto words = [&] {
+    return std::string(file) + ":" + std::to_string(line) + ": " + function + ": assertion `" + condition + "` failed";
+  };
   if (in_kernel) fail_kernel(cudaErrorAssert, words);
-  std::fprintf(stderr, "%s\n", words.c_str());
+  std::fprintf(stderr, "%s\n", words().c_str());
   std::abort();
 }

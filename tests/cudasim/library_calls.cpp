@@ -9,6 +9,7 @@
 #include "faults.h"
 #include "include/cudasim/library.h"
 #include "state.h"
+#include "watch.h"
 
 namespace cudasim::detail {
 namespace {
@@ -102,7 +103,11 @@ bool library_call_fails(const char*) {
   return locked([] { return chosen_to_fail(Call::library); });
 }
 
-bool library_reads(const void* pointer, std::size_t bytes) { return may_read("it", pointer, bytes, world().checks); }
+bool library_reads(const void* pointer, std::size_t bytes) {
+  const bool knows_writes = world().checks && is_instrumented;
+  if (knows_writes) open_eyes(world().running_device);
+  return may_read("it", pointer, bytes, knows_writes);
+}
 
 bool library_writes(void* pointer, std::size_t bytes) {
   if (!may_write("it", pointer, bytes)) return false;

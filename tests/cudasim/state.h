@@ -88,6 +88,7 @@ struct Device {
   cudaError_t sticky = cudaSuccess;
   cudaError_t once = cudaSuccess;  // of a report: returned by the next call that waits
   Counters counters;
+  bool is_blind = false;  // kernels ran without checks since the last that ran with them
 };
 
 struct Pinned {

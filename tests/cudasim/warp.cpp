@@ -34,7 +34,7 @@ void release_barrier(unsigned arriving) {
     if (first == kNobody) first = i;
     const Thread& other = block.threads[first];
     if (thread.barrier != other.barrier || !same_place(thread.where, other.where)) {
-      fail_kernel(cudaErrorLaunchFailure, describe_waiting());
+      fail_kernel(cudaErrorLaunchFailure, [] { return describe_waiting(); });
     }
     if (thread.value != 0) ++trues;
   }
@@ -102,9 +102,10 @@ std::uint64_t shuffled(unsigned base, unsigned lane, unsigned mask) {
   const auto from = static_cast<unsigned>(source);
   if ((mask >> from & 1) == 0 || !takes_part(base + from)) {
     block.current = base + lane;
-    fail_kernel(cudaErrorLaunchFailure, std::string(name_of(me.op)) + " at " + text(me.where) + " reads lane " +
-                                            std::to_string(from) +
-                                            ", which does not take part: the value is undefined");
+    fail_kernel(cudaErrorLaunchFailure, [&] {
+      return std::string(name_of(me.op)) + " at " + text(me.where) + " reads lane " + std::to_string(from) +
+             ", which does not take part: the value is undefined";
+    });
   }
   return block.threads[base + from].value;
 }
@@ -204,13 +205,13 @@ std::uint64_t warp_call(WarpOp op, unsigned mask, std::uint64_t value, int argum
   const unsigned self = block.current;
   const unsigned lane = self % kWarp;
   Thread& me = block.threads[self];
-  if ((mask >> lane & 1) == 0) {
-    fail_kernel(cudaErrorLaunchFailure,
-                std::string(name_of(op)) + " at " + text(where) + " is called by a lane that its mask " + "leaves out");
-  }
-  if (width < 1 || width > warpSize || (width & (width - 1)) != 0) {
-    fail_kernel(cudaErrorLaunchFailure, std::string(name_of(op)) + " at " + text(where) + ": a width of " +
-                                            std::to_string(width) + " is no power of two up to 32");
+  const bool has_width = width >= 1 && width <= warpSize && (width & (width - 1)) == 0;
+  if ((mask >> lane & 1) == 0 || !has_width) {
+    fail_kernel(cudaErrorLaunchFailure, [&] {
+      return std::string(name_of(op)) + " at " + text(where) +
+             (has_width ? " is called by a lane that its mask leaves out"
+                        : ": a width of " + std::to_string(width) + " is no power of two up to 32");
+    });
   }
   me.state = State::in_warp;
   ++block.in_warps;

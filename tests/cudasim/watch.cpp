@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "checks.h"
 #include "faults.h"
@@ -11,6 +12,7 @@
 
 namespace cudasim::detail {
 bool watching = false;
+bool is_instrumented = false;
 
 namespace {
 constexpr std::size_t kMaxReports = 8;  // a launch
@@ -49,9 +51,9 @@ void complain(const std::string& text, std::uintptr_t pc) {
   fail_device(world().running_device, cudaErrorAssert, false);
 }
 
-[[noreturn]] void refuse(const std::string& reason, std::uintptr_t address, std::size_t bytes, Mode mode,
-                         std::uintptr_t pc, cudaError_t error = cudaErrorIllegalAddress) {
-  fail_kernel(error, reason + ": it " + what_happens(address, bytes, mode) + place(pc));
+[[noreturn]] void refuse(const char* reason, std::uintptr_t address, std::size_t bytes, Mode mode, std::uintptr_t pc,
+                         cudaError_t error = cudaErrorIllegalAddress) {
+  fail_kernel(error, [&] { return std::string(reason) + ": it " + what_happens(address, bytes, mode) + place(pc); });
 }
 
 void complain_of_race(std::uint64_t earlier, const char* memory, std::uintptr_t address, std::size_t bytes, Mode mode,
@@ -163,13 +165,26 @@ void check_access(std::uintptr_t address, std::size_t bytes, Mode mode, std::uin
 }
 
 void begin_watch() {
-  watching = world().checks;
+  watching = world().checks && is_instrumented;
+  if (is_instrumented) device(world().running_device).is_blind |= !watching;
   if (!watching) return;
+  open_eyes(world().running_device);
   const auto& regions = shared_regions();
   if (shared.size() != regions.size() || shared[0].start != regions[0].start) shared = regions;
   arguments = reinterpret_cast<std::uintptr_t>(grid.call.arguments.get());
   argument_bytes = grid.call.argument_bytes;
   reported.clear();
+}
+
+void open_eyes(int index) {
+  if (!std::exchange(device(index).is_blind, false)) return;
+  // A device's kernels write to its peers' memory too.
+  for (int i = 0; i < world().count; ++i) {
+    device(i).heap.for_each([](std::uintptr_t start, const Allocation& allocation) {
+      auto* memory = reinterpret_cast<void*>(start);
+      if (count_marked(memory, 1, Byte::undefined) == 1) mark(memory, allocation.bytes, Byte::defined);
+    });
+  }
 }
 
 void end_watch() { watching = false; }

@@ -6,7 +6,8 @@
 #include "races.h"
 
 namespace cudasim::detail {
-extern bool watching;  // a kernel runs and checks are on
+extern bool watching;         // a kernel runs and checks are on
+extern bool is_instrumented;  // there are files with the instrumentation: only then is it known what kernels write
 
 // The part of a check that is not over at once. pc: where in the kernel.
 void check_access(std::uintptr_t address, std::size_t bytes, Mode mode, std::uintptr_t pc);
@@ -27,4 +28,6 @@ inline void watch(std::uintptr_t address, std::size_t bytes, Mode mode, void* pc
 
 void begin_watch();
 void end_watch();
+// After kernels ran unwatched: what is allocated now may have been written by them.
+void open_eyes(int index);
 }  // namespace cudasim::detail
