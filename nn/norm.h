@@ -23,8 +23,7 @@ using BatchNorm3dOptions = BatchNormOptions;
 
 /// Normalises each channel of x [N, num_features, D sizes]: in training by the batch's statistics, otherwise by running
 /// ones.
-template <std::size_t D, class Derived>
-class BatchNormImplBase : public Cloneable<Derived>, public parallel::Joinable {
+template <std::size_t D, class Derived> class BatchNormImplBase : public Cloneable<Derived>, public parallel::Joinable {
  public:
   BatchNormImplBase(std::int64_t num_features) : BatchNormImplBase(BatchNormOptions(num_features)) {}  // NOLINT
   explicit BatchNormImplBase(const BatchNormOptions& norm_options) : options(norm_options) {

@@ -170,8 +170,8 @@ Tensor joined(TensorList tensors, Device device, std::int64_t dim) {
 }  // namespace
 
 void copy_elements(const Tensor& from, const Tensor& to) {
-  const bool as_bytes = from.dtype() == to.dtype() && from.strides().equals(to.strides()) &&
-                        is_dense(from.sizes(), from.strides());
+  const bool as_bytes =
+      from.dtype() == to.dtype() && from.strides().equals(to.strides()) && is_dense(from.sizes(), from.strides());
   if (!as_bytes) {
     to.detach().copy_(from.detach());
   } else if (from.numel() > 0) {

@@ -33,8 +33,8 @@ auto scatter(const T& value, const std::vector<Device>& devices, std::int64_t di
 }
 
 /// What replicas returned, as one value on `device`: tensors joined along dim (those without dimensions make a vector,
-/// with a warning), containers rebuilt, everything else as it is if all agree. Differentiable. Throws ValueError, naming
-/// the place, when lengths, keys or shapes differ.
+/// with a warning), containers rebuilt, everything else as it is if all agree. Differentiable. Throws ValueError,
+/// naming the place, when lengths, keys or shapes differ.
 template <class T> T gather(const std::vector<T>& values, Device device, std::int64_t dim = 0) {
   check<ValueError>(!values.empty(), "gather: there is nothing to gather");
   std::vector<const T*> parts;
@@ -79,7 +79,8 @@ template <class Arguments> Device device_of(const Arguments& arguments) {
     return t;
   };
   nested::rebuild(arguments, nested::Path{}, look);
-  check<ValueError>(first.defined(), "parallel_apply: without devices, each input needs a tensor that says where to run");
+  check<ValueError>(first.defined(),
+                    "parallel_apply: without devices, each input needs a tensor that says where to run");
   return first.device();
 }
 
@@ -110,10 +111,11 @@ void check_counts(std::size_t modules, std::size_t inputs, std::size_t devices);
 
 }  // namespace detail
 
-/// modules[i] called with inputs[i], a tuple of arguments or a sole argument, all at once: see run_replicas for what the
-/// threads inherit and how errors come out. Without devices each runs on that of the first tensor in its input.
+/// modules[i] called with inputs[i], a tuple of arguments or a sole argument, all at once: see run_replicas for what
+/// the threads inherit and how errors come out. Without devices each runs on that of the first tensor in its input.
 template <class Modules, class Input>
-auto parallel_apply(const Modules& modules, std::vector<Input> inputs, const optional<std::vector<Device>>& on = nullopt) {
+auto parallel_apply(const Modules& modules, std::vector<Input> inputs,
+                    const optional<std::vector<Device>>& on = nullopt) {
   using M = detail::Pointee<typename Modules::value_type>;
   using Arguments = std::decay_t<decltype(detail::as_arguments(inputs[0]))>;
   detail::check_counts(modules.size(), inputs.size(), on ? on->size() : modules.size());
@@ -171,6 +173,12 @@ class Engine {
   Replicas replicas_;
 };
 
+/// Whether M's forward takes a share of such arguments.
+template <class M, class... Args>
+concept Callable = requires(M& module, nested::Share<Args>&... shares) {
+  module.forward(shares...);
+};
+
 /// An Engine and the types: `Call<Net> f(net, options); Tensor y = f(x);`
 template <class M> class Call {
  public:
@@ -188,8 +196,7 @@ template <class M> class Call {
   }
 
  private:
-  template <class Result, class Arguments, class Given>
-  std::vector<std::optional<Result>> run(const Given& args) {
+  template <class Result, class Arguments, class Given> std::vector<std::optional<Result>> run(const Given& args) {
     if (engine_.devices().empty()) return directly<Result, Arguments>(args);
     engine_.check_module();
     nested::Distribution parts = engine_.distribution();
@@ -207,12 +214,11 @@ template <class M> class Call {
   }
 
   /// The module itself, with the arguments as they came.
-  template <class Result, class Arguments, class Given>
-  std::vector<std::optional<Result>> directly(const Given& args) {
+  template <class Result, class Arguments, class Given> std::vector<std::optional<Result>> directly(const Given& args) {
     nested::KeepTensor keep;
     const nested::Path nowhere;
-    Arguments same = std::apply(
-        [&](const auto&... arg) { return Arguments{nested::rebuild(arg, nowhere, keep)...}; }, args);
+    Arguments same =
+        std::apply([&](const auto&... arg) { return Arguments{nested::rebuild(arg, nowhere, keep)...}; }, args);
     std::vector<std::optional<Result>> results(1);
     results[0].emplace(detail::call_with(*module_, same));
     return results;
@@ -237,8 +243,9 @@ struct Signature<M> {
   using ForwardSignature = std::remove_pointer_t<decltype(any_detail::signature(&M::forward))>;
 };
 template <class M>
-requires(!requires { any_detail::signature(&M::forward); } && requires { typename M::ForwardSignature; })
-struct Signature<M> {
+requires(
+    !requires { any_detail::signature(&M::forward); } &&
+    requires { typename M::ForwardSignature; }) struct Signature<M> {
   using ForwardSignature = typename M::ForwardSignature;
 };
 
@@ -257,10 +264,12 @@ template <class M> class DataParallelImpl : public Module, public parallel::Sign
   }
 
   /// Scatters the arguments, runs a replica on each share and gathers what they return: see scatter and gather. The
-  /// caller's autocast region, grad mode and anomaly mode hold in every replica. Throws Error when a parameter or buffer
-  /// is not on the first device; an error in a replica is thrown again when all have ended, with "replica k on <device>"
-  /// before its message.
-  template <class... Args> auto forward(const Args&... args) { return call_(args...); }
+  /// caller's autocast region, grad mode and anomaly mode hold in every replica. Throws Error when a parameter or
+  /// buffer is not on the first device; an error in a replica is thrown again when all have ended, with "replica k on
+  /// <device>" before its message.
+  template <class... Args>
+  requires parallel::Callable<M, Args...>
+  auto forward(const Args&... args) { return call_(args...); }
 
   void pretty_print(std::ostream& out) const override { out << kPrintPrefix << "DataParallel"; }
   const std::vector<Device>& devices() const { return call_.engine().devices(); }
@@ -279,7 +288,7 @@ template <class M> class DataParallel : public ModuleHolder<DataParallelImpl<M>>
  public:
   using Impl = DataParallelImpl<M>;
 
-  DataParallel(std::nullptr_t) : ModuleHolder<Impl>(nullptr) {}                            // NOLINT: empty
+  DataParallel(std::nullptr_t) : ModuleHolder<Impl>(nullptr) {}                              // NOLINT: empty
   DataParallel(std::shared_ptr<Impl> parallel) : ModuleHolder<Impl>(std::move(parallel)) {}  // NOLINT: shares it
   explicit DataParallel(std::shared_ptr<M> module, DataParallelOptions options = {})
       : ModuleHolder<Impl>(std::make_shared<Impl>(std::move(module), std::move(options))) {}
@@ -296,8 +305,8 @@ template <class M> class DataParallel : public ModuleHolder<DataParallelImpl<M>>
 
 namespace parallel {
 
-/// One forward of the module over the devices, with replicas made for it alone. `input` is the module's sole argument, or
-/// a std::tuple of all of them. Without devices: all CUDA devices, or if there is none just the module.
+/// One forward of the module over the devices, with replicas made for it alone. `input` is the module's sole argument,
+/// or a std::tuple of all of them. Without devices: all CUDA devices, or if there is none just the module.
 template <class Holder, class Input>
 auto data_parallel(const Holder& module, const Input& input, const optional<std::vector<Device>>& devices = nullopt,
                    const optional<Device>& output_device = nullopt, std::int64_t dim = 0) {

@@ -52,8 +52,8 @@ std::vector<Device> all_cuda_devices() {
 void check_placement(const Module& module, Device device) {
   const auto check_all = [&](const char* kind, const OrderedDict<std::string, Tensor>& tensors) {
     for (const auto& item : tensors) {
-      check(item.value().device() == device, "DataParallel: the module must have its parameters and buffers on ", device,
-            ", the first of its devices, but the ", kind, " '", item.key(), "' is on ", item.value().device());
+      check(item.value().device() == device, "DataParallel: the module must have its parameters and buffers on ",
+            device, ", the first of its devices, but the ", kind, " '", item.key(), "' is on ", item.value().device());
     }
   };
   check_all("parameter", module.named_parameters());
@@ -61,10 +61,11 @@ void check_placement(const Module& module, Device device) {
 }
 
 std::string imbalance(std::span<const Device> devices, std::span<const DeviceProperties> properties) {
+  if (properties.empty()) return {};
   const auto compare = [&](const char* what, auto amount) -> std::string {
     const auto [least, most] = std::ranges::minmax_element(properties, {}, amount);
     const auto low = amount(*least), high = amount(*most);
-    if (properties.empty() || low == 0 || 4 * low >= 3 * high) return {};
+    if (low == 0 || 4 * low >= 3 * high) return {};
     const auto device = [&](auto at) { return devices[static_cast<std::size_t>(at - properties.begin())]; };
     return str("there is an imbalance between the devices: ", device(least), " has ", low, ' ', what, ", ",
                device(most), " has ", high,

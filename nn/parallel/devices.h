@@ -15,8 +15,8 @@ namespace halftone::nn::parallel {
 /// A device, or the index of one: `1` is the second device of the kind that the module is on.
 class DeviceId {
  public:
-  DeviceId(Device device) : device_(device) {}          // NOLINT: a device says which device
-  DeviceId(DeviceType type) : device_(type) {}          // NOLINT
+  DeviceId(Device device) : device_(device) {}           // NOLINT: a device says which device
+  DeviceId(DeviceType type) : device_(type) {}           // NOLINT
   DeviceId(const char* name) : device_(Device(name)) {}  // NOLINT
   template <std::integral Index> DeviceId(Index index) : device_(kCPU), index_(static_cast<int>(index)) {}  // NOLINT
 
@@ -31,7 +31,7 @@ class DeviceId {
 class DeviceIds {
  public:
   DeviceIds() = default;
-  DeviceIds(std::initializer_list<DeviceId> ids) : ids_(ids) {}                           // NOLINT
+  DeviceIds(std::initializer_list<DeviceId> ids) : ids_(ids) {}                            // NOLINT
   DeviceIds(const std::vector<Device>& devices) : ids_(devices.begin(), devices.end()) {}  // NOLINT
   DeviceIds(const std::vector<int>& indices) : ids_(indices.begin(), indices.end()) {}     // NOLINT
   bool empty() const { return ids_.empty(); }

@@ -27,7 +27,8 @@ Group::Sums Group::sum(std::size_t rank, const Tensor& x, double number, const c
     return !meeting->sums.empty() || meeting->failure || lost < devices_.size();
   });
   if (meeting->failure) std::rethrow_exception(meeting->failure);
-  check<Abandoned>(!meeting->sums.empty(), what, ": waited for replica ", lost, " on ", devices_[std::min(lost, devices_.size() - 1)],
+  check<Abandoned>(!meeting->sums.empty(), what, ": waited for replica ", lost, " on ",
+                   devices_[std::min(lost, devices_.size() - 1)],
                    ", which has ended without calling it; every replica must call it equally often");
   return {meeting->sums[rank], meeting->number};
 }

@@ -105,8 +105,8 @@ void fail_presence(const Path& path, std::size_t replica) {
 }
 
 void fail_difference(const Path& path, std::size_t replica, const std::type_info& type) {
-  fail<ValueError>("gather: ", path.text(), ", a ", type_name(type), ", differs between replica 0 and replica ", replica,
-                   "; only tensors are joined, everything else must be the same from all");
+  fail<ValueError>("gather: ", path.text(), ", a ", type_name(type), ", differs between replica 0 and replica ",
+                   replica, "; only tensors are joined, everything else must be the same from all");
 }
 
 }  // namespace halftone::nn::parallel::nested

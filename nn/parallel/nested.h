@@ -1,5 +1,5 @@
-// Arguments and results of any shape: tensors in tuples, vectors, maps and optionals are found, divided among devices and
-// joined again, and everything around them is built anew as it was.
+// Arguments and results of any shape: tensors in tuples, vectors, maps and optionals are found, divided among devices
+// and joined again, and everything around them is built anew as it was.
 #pragma once
 
 #include <concepts>
@@ -20,9 +20,7 @@ namespace halftone::nn::parallel {
 
 /// An argument that every replica gets whole: `dp(batch, broadcast(mask))`. What it holds is copied to each device;
 /// gradients are summed.
-template <class T> struct Broadcast {
-  T value;
-};
+template <class T> struct Broadcast { T value; };
 template <class T> Broadcast<std::decay_t<T>> broadcast(T&& value) { return {std::forward<T>(value)}; }
 
 namespace nested {
@@ -35,7 +33,7 @@ struct Path {
   std::string text() const { return up ? up->text() + step : step; }
   Path at(std::size_t index) const { return {this, str('[', index, ']')}; }
   template <class Key> Path at_key(const Key& key) const {
-    if constexpr (requires(std::ostream& out) { out << key; }) {
+    if constexpr (requires(std::ostream & out) { out << key; }) {
       return {this, str("['", key, "']")};
     } else {
       return {this, "[a key]"};
@@ -53,9 +51,7 @@ template <class T> struct Holds;
 /// Whether a T can hold tensors.
 template <class T> inline constexpr bool holds_tensors = Holds<T>::value;
 
-template <class T> struct Holds {
-  static constexpr bool value = std::is_same_v<T, Tensor>;
-};
+template <class T> struct Holds { static constexpr bool value = std::is_same_v<T, Tensor>; };
 template <class T> struct Holds<Broadcast<T>> : Holds<T> {};
 template <class T> struct Holds<std::optional<T>> : Holds<T> {};
 template <class T, class A> struct Holds<std::vector<T, A>> : Holds<T> {};
@@ -65,9 +61,7 @@ template <class K, class T, class... More> struct Holds<std::unordered_map<K, T,
 template <class A, class B> struct Holds<std::pair<A, B>> {
   static constexpr bool value = holds_tensors<A> || holds_tensors<B>;
 };
-template <class... Ts> struct Holds<std::tuple<Ts...>> {
-  static constexpr bool value = (holds_tensors<Ts> || ...);
-};
+template <class... Ts> struct Holds<std::tuple<Ts...>> { static constexpr bool value = (holds_tensors<Ts> || ...); };
 
 // ------------------------------------------------------------------------------------------------ one value
 
@@ -93,8 +87,7 @@ template <class T, class Leaf> auto rebuild(const T& value, const Path& path, Le
     return out;
   } else if constexpr (is_a<T, OrderedDict>) {
     T out(value.key_description());
-    for (const auto& item : value)
-      out.insert(item.key(), rebuild(item.value(), path.at_key(item.key()), leaf, whole));
+    for (const auto& item : value) out.insert(item.key(), rebuild(item.value(), path.at_key(item.key()), leaf, whole));
     return out;
   } else if constexpr (is_a<T, std::pair>) {
     auto first = rebuild(value.first, path.at(0), leaf, whole);  // in order
@@ -104,7 +97,8 @@ template <class T, class Leaf> auto rebuild(const T& value, const Path& path, Le
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
       using Result = std::tuple<decltype(rebuild(std::get<I>(value), path, leaf, whole))...>;
       return Result{rebuild(std::get<I>(value), path.at(I), leaf, whole)...};  // braces: in order
-    }(std::make_index_sequence<std::tuple_size_v<T>>());
+    }
+    (std::make_index_sequence<std::tuple_size_v<T>>());
   }
 }
 
@@ -153,7 +147,8 @@ std::vector<std::tuple<Share<Args>...>> distribute(Distribution& parts, const st
   const auto walk = [&](auto& leaf) {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
       return std::tuple<Share<Args>...>{rebuild(std::get<I>(args), Path{nullptr, str("argument ", I)}, leaf)...};
-    }(std::index_sequence_for<Args...>());
+    }
+    (std::index_sequence_for<Args...>());
   };
   auto find = [&](const Tensor& t, const Path& path, bool whole) {
     parts.add(t, path.text(), whole);
@@ -202,8 +197,8 @@ template <class T> void check_lengths(const std::vector<const T*>& parts, const 
 }
 
 /// Maps: every replica has the keys of the first.
-template <class T, class Insert> void join_items(const std::vector<const T*>& parts, const Path& path, Joint& how,
-                                                 Insert insert) {
+template <class T, class Insert>
+void join_items(const std::vector<const T*>& parts, const Path& path, Joint& how, Insert insert) {
   check_lengths(parts, path, "keys");
   const auto one = [&](const auto& key) {
     const Path place = path.at_key(key);
@@ -228,8 +223,8 @@ template <class T, class Insert> void join_items(const std::vector<const T*>& pa
   }
 }
 
-/// What the replicas returned, as one value: tensors are joined, containers rebuilt. A value that holds no tensor must be
-/// the same from all.
+/// What the replicas returned, as one value: tensors are joined, containers rebuilt. A value that holds no tensor must
+/// be the same from all.
 template <class T> T join(const std::vector<const T*>& parts, const Path& path, Joint& how) {
   if constexpr (std::is_same_v<T, Tensor>) {
     return join_tensors(parts, path, how);
@@ -264,7 +259,8 @@ template <class T> T join(const std::vector<const T*>& parts, const Path& path, 
     static_assert(is_a<T, std::tuple> || is_a<T, std::pair>);
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
       return T{join(members(parts, [](const T& part, std::size_t) { return &std::get<I>(part); }), path.at(I), how)...};
-    }(std::make_index_sequence<std::tuple_size_v<T>>());
+    }
+    (std::make_index_sequence<std::tuple_size_v<T>>());
   }
 }
 

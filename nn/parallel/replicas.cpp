@@ -105,7 +105,8 @@ std::shared_ptr<Module> Replicas::make_one(Device device) const {
   if (factory_) {
     std::shared_ptr<Module> made = factory_();
     check<ValueError>(made != nullptr, "DataParallel: the factory of replicas returned a null pointer");
-    check<ValueError>(made != original_, "DataParallel: the factory of replicas returned the module itself, not a new one");
+    check<ValueError>(made != original_,
+                      "DataParallel: the factory of replicas returned the module itself, not a new one");
     return made;
   }
   try {
@@ -299,9 +300,8 @@ void Replicas::finish(std::size_t count, Buffers policy) {
     const std::span copies(source->copies.data(), count);
     if (copies[0].given.defined()) {
       source->may_be_cast = std::ranges::any_of(copies, &Copy::cast_was_used);
-      source->was_read_in_region |= std::ranges::any_of(copies, [](const Copy& copy) {
-        return copy.was_deferred && !copy.handles[0].storage()->is_deferred();
-      });
+      source->was_read_in_region |= std::ranges::any_of(
+          copies, [](const Copy& copy) { return copy.was_deferred && !copy.handles[0].storage()->is_deferred(); });
     }
   }
   if (policy == Buffers::Mean) average_buffers(count);

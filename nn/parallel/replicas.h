@@ -1,14 +1,14 @@
-// Replicas: copies of a module on other devices that stay, and are bound to the module's tensors as they are before each
-// forward.
+// Replicas: copies of a module on other devices that stay, and are bound to the module's tensors as they are before
+// each forward.
 //
 // A bound tensor of a replica has the bytes of the original and, as its history, a broadcast node: the gradients of all
 // replicas meet there, are summed in float32 and go to the original. That node is new for every forward; the bytes are
 // copied only when the original was written to since.
 //
-// In an autocast region a parameter that products use is needed in 16 bits, one that a norm uses in float32, and which it
-// is shows only when an op reads it. So the region casts it once, on the original's device; the cast is broadcast and
-// handed to the region of each replica; and the float32 bytes stay behind until somebody reads them. Where that happened,
-// or where nobody took the cast, the next forward knows.
+// In an autocast region a parameter that products use is needed in 16 bits, one that a norm uses in float32, and which
+// it is shows only when an op reads it. So the region casts it once, on the original's device; the cast is broadcast
+// and handed to the region of each replica; and the float32 bytes stay behind until somebody reads them. Where that
+// happened, or where nobody took the cast, the next forward knows.
 #pragma once
 
 #include <functional>

@@ -15,7 +15,8 @@ Tensor SyncBatchNorm::operator()(const Tensor& x, const Tensor& weight, const Te
   const Tensor wide = x.dtype() == kFloat64 ? x : x.to(kFloat32);
   const double own_count = x.size(1) == 0 ? 0 : static_cast<double>(x.numel() / x.size(1));
   const auto [total, count] = group.sum(rank, wide.sum(axes), own_count, "batch_norm over replicas");
-  check<ValueError>(count > 1, "batch_norm over replicas: expected more than 1 value per channel in all replicas together, ",
+  check<ValueError>(count > 1,
+                    "batch_norm over replicas: expected more than 1 value per channel in all replicas together, ",
                     "got ", count, "; the input of this one is ", describe(x));
   const Tensor mean = total / count;
   const Tensor centered = wide - mean.reshape(column);

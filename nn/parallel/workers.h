@@ -1,5 +1,5 @@
-// Threads for the replicas. They stay between calls: making a thread costs more than waking one, and what a thread keeps
-// for itself (blocks of memory, scratch space) is warm.
+// Threads for the replicas. They stay between calls: making a thread costs more than waking one, and what a thread
+// keeps for itself (blocks of memory, scratch space) is warm.
 #pragma once
 
 #include <functional>
