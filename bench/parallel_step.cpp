@@ -39,14 +39,14 @@ void measure(const NamedNet& named, std::int64_t rows, Dtype dtype, int count) {
   const double team = step_time([&](const Tensor& x) { return net->forward(x); }, net->parameters(), batch, dtype);
   nn::DataParallel parallel(net, nn::DataParallelOptions().device_ids(cpus(count)).replica_factory(named.make));
   const double many = step_time([&](const Tensor& x) { return parallel(x); }, net->parameters(), batch, dtype);
-  emit("data_parallel/" + name + "/speedup", one / many, "x", dtype, count);
-  emit("data_parallel/" + name + "/threads_of_one_device", one / team, "x", dtype, count);
+  emit("parallel_step/" + name + "/speedup", one / many, "x", dtype, count);
+  emit("parallel_step/" + name + "/threads_of_one_device", one / team, "x", dtype, count);
 
   const NoGradGuard no_grad;
   set_num_threads(1);
   const double forward_one = seconds_a_call([&] { net->forward(batch.data); });
   set_num_threads(count);
-  emit("data_parallel/" + name + "/forward_speedup", forward_one / seconds_a_call([&] { parallel(batch.data); }), "x",
+  emit("parallel_step/" + name + "/forward_speedup", forward_one / seconds_a_call([&] { parallel(batch.data); }), "x",
        dtype, count);
 }
 
@@ -57,8 +57,8 @@ void measure_overhead(int count) {
   const Tensor x = ones({count, 4});
   const auto training = [](const Tensor& y) { y.sum().backward(); };
   const double plain = seconds_a_call([&] { training(net(x)); });
-  emit("data_parallel/overhead", (seconds_a_call([&] { training(parallel(x)); }) - plain) * 1e6, "us", kFloat32, count);
-  emit("data_parallel/wake", seconds_a_call([&] { nn::parallel::run_replicas(cpus(count), [](std::size_t) {}); }) * 1e6,
+  emit("parallel_step/overhead", (seconds_a_call([&] { training(parallel(x)); }) - plain) * 1e6, "us", kFloat32, count);
+  emit("parallel_step/wake", seconds_a_call([&] { nn::parallel::run_replicas(cpus(count), [](std::size_t) {}); }) * 1e6,
        "us", kFloat32, count);
 }
 
