@@ -168,3 +168,32 @@ TEST_CASE("the current device, anomaly mode and the observer are inherited", "[p
   const auto records = trace.records();
   CHECK(std::count_if(records.begin(), records.end(), [](const auto& r) { return r.op == "mul"; }) == 2);
 }
+
+TEST_CASE("deferred contents are fetched once, by whoever asks first; a failed fetch is tried again",
+          "[storage][threads]") {
+  const Tensor x = zeros({4}, Device(kCPU));
+  Storage& storage = *x.storage();
+  std::atomic<int> fetches = 0;
+  storage.defer([&](void* memory) {
+    if (++fetches == 1) fail("not yet");
+    std::fill_n(static_cast<float*>(memory), 4, 7.f);
+  });
+  CHECK(storage.is_deferred());
+  CHECK(x.size(0) == 4);  // what is known without the contents stays known
+  CHECK(storage.is_deferred());
+  CHECK_THROWS_WITH(x.clone(), ContainsSubstring("not yet"));
+  CHECK(storage.is_deferred());
+
+  std::atomic<int> right = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) threads.emplace_back([&] { right += x.data_ptr<float>()[3] == 7; });
+  for (std::thread& t : threads) t.join();
+  CHECK(right == 4);
+  CHECK(fetches == 2);
+  CHECK_FALSE(storage.is_deferred());
+
+  storage.defer([&](void*) { ++fetches; });
+  storage.defer(nullptr);
+  CHECK(values(x) == std::vector<double>(4, 7.0));
+  CHECK(fetches == 2);
+}

@@ -158,6 +158,7 @@ void Replicas::finish(std::size_t count, Buffers policy) {
 void Replicas::release() {
   for (const auto& source : sources_) {
     for (Copy& copy : source->copies) copy.given.reset();
+    source->copies[0].cast.reset();  // the region's own; the others are kept for weights that do not change
   }
 }
 
