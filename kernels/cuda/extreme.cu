@@ -25,7 +25,7 @@ template <class Value> struct BestFold {
 
   __device__ static Acc none() { return {0, kNowhere}; }
   __device__ static Near start(std::int64_t) { return none(); }
-  template <int N> __device__ void take(Near& near, const C (&in)[1][N], const std::int64_t (&at)[N]) const {
+  template <int N> __device__ void take(Near& near, C (&in)[1][N], const std::int64_t (&at)[N]) const {
 #pragma unroll
     for (int k = 0; k < N; ++k) near = better(near, {in[0][k], at[k]}, smallest);
   }

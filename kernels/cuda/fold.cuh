@@ -53,6 +53,31 @@ template <class A> __device__ A shuffle_xor(const A& value, int lanes) {
   return other;
 }
 
+/// Elements along one axis, or `otherwise` for each if there are none.
+struct Line {
+  Memory memory{nullptr, kFloat32};
+  std::int64_t stride = 1;
+  float otherwise = 0;
+
+  template <class C> __device__ C load(std::int64_t i) const {
+    C value = static_cast<C>(otherwise);
+    if (memory.data == nullptr) return value;
+    visit_as<C>(memory.dtype,
+                [&]<class T>(Type<T>) { value = widen<C>(static_cast<const T*>(memory.data)[i * stride]); });
+    return value;
+  }
+  /// Nothing, if there are none.
+  template <class C> __device__ void store(std::int64_t i, C value) const {
+    if (memory.data == nullptr) return;
+    visit_as<double>(memory.dtype,
+                     [&]<class T>(Type<T>) { static_cast<T*>(memory.data)[i * stride] = narrow<T>(value); });
+  }
+};
+inline Line line_of(const Tensor& t, float otherwise = 0) {
+  if (!t.defined()) return {{nullptr, kFloat32}, 1, otherwise};
+  return {memory_of(t), t.dim() == 0 ? 1 : t.stride(-1), otherwise};
+}
+
 /// Memory of a block for `Count` values whose type may have a constructor.
 template <class T, int Count> struct alignas(16) Slots {
   unsigned char bytes[sizeof(T) * Count];
@@ -82,8 +107,7 @@ template <int Count> struct Spots {
 #pragma unroll
     for (int k = 0; k < Count; ++k) offsets[k] = 0;
     for (int axis = 0; axis + 1 < rank; ++axis) {
-      const std::int64_t rest =
-          narrow ? dividers[axis].quotient(static_cast<std::uint32_t>(position)) : position / sizes[axis];
+      const std::int64_t rest = quotient(axis, position);
       const std::int64_t at = position - rest * sizes[axis];
 #pragma unroll
       for (int k = 0; k < Count; ++k) offsets[k] += at * strides[k][axis];
@@ -91,6 +115,21 @@ template <int Count> struct Spots {
     }
 #pragma unroll
     for (int k = 0; k < Count; ++k) offsets[k] += position * strides[k][rank - 1];
+  }
+  /// Of one operand.
+  __device__ std::int64_t offset(int operand, std::int64_t position) const {
+    std::int64_t offset = 0;
+    for (int axis = 0; axis + 1 < rank; ++axis) {
+      const std::int64_t rest = quotient(axis, position);
+      offset += (position - rest * sizes[axis]) * strides[operand][axis];
+      position = rest;
+    }
+    return offset + position * strides[operand][rank - 1];
+  }
+
+ private:
+  __device__ std::int64_t quotient(int axis, std::int64_t position) const {
+    return narrow ? dividers[axis].quotient(static_cast<std::uint32_t>(position)) : position / sizes[axis];
   }
 };
 
@@ -138,18 +177,18 @@ __device__ typename Op::Near fold_share(const Op& op, const Folding<Op::kInputs>
   } else {
     for (; j + (kBatch - 1) * f.lanes < last; j += kBatch * f.lanes) {
       C in[kIn][kBatch];
-      std::int64_t at[kBatch], offsets[kBatch][kIn];
+      std::int64_t at[kBatch];
 #pragma unroll
-      for (int k = 0; k < kBatch; ++k) {
-        at[k] = j + k * f.lanes;
-        f.reduced.find(at[k], offsets[k]);
-      }
+      for (int k = 0; k < kBatch; ++k) at[k] = j + k * f.lanes;
 #pragma unroll
       for (int i = 0; i < kIn; ++i) {
+        std::int64_t offsets[kBatch];
+#pragma unroll
+        for (int k = 0; k < kBatch; ++k) offsets[k] = f.reduced.offset(i, at[k]);
         visit_as<C>(f.in[i].dtype, [&]<class T>(Type<T>) {
           const T* x = static_cast<const T*>(f.in[i].data) + base[i];
 #pragma unroll
-          for (int k = 0; k < kBatch; ++k) in[i][k] = widen<C>(x[offsets[k][i]]);
+          for (int k = 0; k < kBatch; ++k) in[i][k] = widen<C>(x[offsets[k]]);
         });
       }
       op.take(near, in, at);
@@ -158,12 +197,11 @@ __device__ typename Op::Near fold_share(const Op& op, const Folding<Op::kInputs>
   for (; j < last; j += f.lanes) {
     C in[kIn][1];
     const std::int64_t at[1] = {j};
-    std::int64_t offsets[kIn];
-    f.reduced.find(j, offsets);
 #pragma unroll
     for (int i = 0; i < kIn; ++i) {
+      const std::int64_t offset = base[i] + f.reduced.offset(i, j);
       visit_as<C>(f.in[i].dtype, [&]<class T>(Type<T>) {
-        in[i][0] = widen<C>(static_cast<const T*>(f.in[i].data)[base[i] + offsets[i]]);
+        in[i][0] = widen<C>(static_cast<const T*>(f.in[i].data)[offset]);
       });
     }
     op.take(near, in, at);
@@ -179,7 +217,7 @@ template <class Op> __device__ typename Op::Acc merge_lanes(typename Op::Acc acc
 
 /// One share (blockIdx.y) of the outputs of a block. `partial` is [outputs, shares], used if there are several.
 template <class Op>
-__global__ void __launch_bounds__(kThreads, 3) fold_elements(Op op, Folding<Op::kInputs> f, typename Op::Acc* partial) {
+__global__ void __launch_bounds__(kThreads, 2) fold_elements(Op op, Folding<Op::kInputs> f, typename Op::Acc* partial) {
   using Acc = typename Op::Acc;
   __shared__ Slots<Acc, kThreads> slots;
   const int thread = static_cast<int>(threadIdx.x), groups = kThreads / f.lanes;

@@ -32,7 +32,7 @@ template <class Value, class Map, class Finish> struct SumFold {
 
   __device__ static Acc none() { return 0; }
   __device__ Near start(std::int64_t) const { return 0; }
-  template <int N> __device__ void take(Near& near, const C (&in)[1][N], const std::int64_t (&)[N]) const {
+  template <int N> __device__ void take(Near& near, C (&in)[1][N], const std::int64_t (&)[N]) const {
     Mapped values[N];
 #pragma unroll
     for (int k = 0; k < N; ++k) values[k] = map(in[0][k]);
@@ -79,7 +79,7 @@ template <class Value> struct MomentsFold {
 
   __device__ static Acc none() { return {}; }
   __device__ static Near start(std::int64_t) { return {}; }
-  template <int N> __device__ static void take(Near& near, const C (&in)[1][N], const std::int64_t (&)[N]) {
+  template <int N> __device__ static void take(Near& near, C (&in)[1][N], const std::int64_t (&)[N]) {
     near.take(in[0]);
   }
   __device__ static Acc settle(const Near& near) { return near.settle(); }

@@ -65,7 +65,7 @@ template <class Value> struct ProductFold {
 
   __device__ static Acc none() { return 1; }
   __device__ static Near start(std::int64_t) { return 1; }
-  template <int N> __device__ static void take(Near& near, const C (&in)[1][N], const std::int64_t (&)[N]) {
+  template <int N> __device__ static void take(Near& near, C (&in)[1][N], const std::int64_t (&)[N]) {
 #pragma unroll
     for (int k = 0; k < N; ++k) near = merge(near, static_cast<Acc>(in[0][k]));
   }
@@ -97,7 +97,7 @@ template <class Value> struct MaxFold {
     return std::is_integral_v<C> ? std::numeric_limits<C>::min() : -std::numeric_limits<C>::infinity();
   }
   __device__ static Near start(std::int64_t) { return none(); }
-  template <int N> __device__ void take(Near& near, const C (&in)[1][N], const std::int64_t (&)[N]) const {
+  template <int N> __device__ void take(Near& near, C (&in)[1][N], const std::int64_t (&)[N]) const {
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       const C x = mapped(map, in[0][k]);

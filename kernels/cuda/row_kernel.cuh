@@ -24,7 +24,7 @@ template <class C> __device__ std::int64_t bytes_of_element(Dtype d) {
 }
 
 template <class Shape, class Op>
-__global__ void __launch_bounds__(Shape::kBlock) compute_rows(Op op, RowJob<kRowOperands<Op>> job) {
+__global__ void __launch_bounds__(Shape::kBlock, 1) compute_rows(Op op, RowJob<kRowOperands<Op>> job) {
   using C = typename Shape::C;
   using Team = RowTeam<Shape, Op::kHeld, Op::kLate, Op::kOutputs>;
   constexpr int kOperands = kRowOperands<Op>;
@@ -64,26 +64,25 @@ template <class Shape, class Op> void launch_rows(Gpu& g, const Op& op, const Ro
 /// The team for a job: as small as holds the row.
 template <class C, class Op> void choose_team(Gpu& g, const Op& op, const RowJob<kRowOperands<Op>>& job) {
   constexpr std::int64_t kManyRows = 8192, kShort = 64;
+  constexpr bool kIsFloat = std::is_same_v<C, float>;  // of double there are fewer kernels: it is rare
   if (job.side_by_side && (job.rows >= kManyRows || job.n <= kShort)) {
-    if constexpr (std::is_same_v<C, float>) {
-      using Whole = TeamShape<C, 1, 4, true>;
-      if (job.n <= Whole::kReach) return launch_rows<Whole>(g, op, job);
-    }
+    using Whole = TeamShape<C, 1, 2, true>;
+    if (job.n <= Whole::kReach) return launch_rows<Whole>(g, op, job);
     return launch_rows<TeamShape<C, 1, 1, false>>(g, op, job);
   }
-  if constexpr (std::is_same_v<C, float>) {  // rows of double are few and far between: fewer kernels
-    using Four = TeamShape<C, 4, 1, true>;
-    using Warp = TeamShape<C, kWarp, 1, true>;
+  using Four = TeamShape<C, 4, 1, true>;
+  using Warp = TeamShape<C, kWarp, 1, true>;
+  using Small = TeamShape<C, 128, 1, true>;
+  using Large = TeamShape<C, 512, 1, true>;
+  if constexpr (kIsFloat) {
     if (job.n <= Four::kReach) return launch_rows<Four>(g, op, job);
-    if (job.n <= Warp::kReach) return launch_rows<Warp>(g, op, job);
   }
-  using LongWarp = TeamShape<C, kWarp, 4, true>;
-  if (job.n <= LongWarp::kReach) return launch_rows<LongWarp>(g, op, job);
-  if constexpr (std::is_same_v<C, float>) {
-    using Block = TeamShape<C, kThreads, 2, true>;
-    if (job.n <= Block::kReach) return launch_rows<Block>(g, op, job);
+  if (job.n <= Warp::kReach) return launch_rows<Warp>(g, op, job);
+  if constexpr (kIsFloat) {
+    if (job.n <= Small::kReach) return launch_rows<Small>(g, op, job);
   }
-  launch_rows<TeamShape<C, 512, 1, false>>(g, op, job);
+  if (job.n <= Large::kReach) return launch_rows<Large>(g, op, job);
+  launch_rows<TeamShape<C, Large::kLanes, 1, false>>(g, op, job);
 }
 
 /// Computes all rows of `n` elements; `sizes` are those of the axes that rows do not lie along.

@@ -70,7 +70,7 @@ template <class Value, int Lanes, int Packs, bool Whole> struct TeamShape {
   using C = Value;
   static constexpr int kLanes = Lanes, kPacks = Packs, kSize = kPackSize<C>;
   static constexpr bool kWhole = Whole;
-  static constexpr int kBlock = Lanes > kThreads ? Lanes : kThreads;  // threads of a block
+  static constexpr int kBlock = Lanes > kWarp ? Lanes : kThreads;     // threads of a block
   static constexpr std::int64_t kStep = std::int64_t{Lanes} * kSize;  // elements that a team loads at once
   static constexpr std::int64_t kReach = kStep * Packs;               // elements that it holds
   static_assert(Whole || Packs == 1);
@@ -142,6 +142,12 @@ template <class TheShape, int Held, int Late, int Outputs> class RowTeam {
   __device__ In<Single> late(int i) const { return {&w_->late[i]}; }
   __device__ Out<Single> out(int i) const { return {&w_->out[i]}; }
   __device__ bool leads() const { return lane_ == 0; }
+  /// Any element of an operand, from memory.
+  template <class T> __device__ T read(int operand, std::int64_t i) const {
+    T one[1];
+    memory_[operand].template load<T, 1, 1>(i, 1, i + 1, one);
+    return one[0];
+  }
 
   template <class F> __device__ auto sum(std::int64_t n, F f) const {
     C total = 0;

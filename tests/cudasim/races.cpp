@@ -85,10 +85,10 @@ void begin_launch_order() {
 
 void begin_block_order(std::uint64_t number) {
   block.serial = grid.first_serial + static_cast<std::uint32_t>(number);
-  published.push_back(false);
+  published.resize(grid.count);  // blocks come in any order
 }
 
-void end_block_order() { published.back() = block.has_published; }
+void end_block_order() { published[block.serial - grid.first_serial] = block.has_published; }
 
 void note_atomic() {
   if (block.threads[block.current].fenced) block.has_published = true;
