@@ -158,6 +158,7 @@ class Products {
     const std::int64_t elements =
         problem.batch > 1 ? problem.batch * problem.y.batch_stride : problem.m * problem.y.leading;
     const Tensor result = empty({elements}, TensorOptions(problem.out).device(gpu_.device));
+    check(cudaMemsetAsync(result.data_ptr(), 0, result.nbytes(), gpu_.stream));  // some products add to it
     const Tensor workspace = workspace_.of(gpu_, kWorkspace);
     const Handle<cudaEventCreateWithFlags, cudaEventDestroy> begin(cudaEventDefault), end(cudaEventDefault);
     run(plan, candidate, problem, at, result.data_ptr(), workspace);
@@ -229,9 +230,7 @@ bool is_row_major(const Tensor& y) {
   return blas && !blas->transposed;
 }
 
-bool bias_can_lie_in(const Tensor& y) {
-  return y.dim() == 2 && y.is_contiguous() && alignment_of(y.data_ptr()) >= 16;
-}
+bool bias_can_lie_in(const Tensor& y) { return y.dim() == 2 && y.is_contiguous() && alignment_of(y.data_ptr()) >= 16; }
 
 /// The product in memory of its own, contiguous and of a dtype that suits the bias, copied to y.
 void product_aside(CudaBackend& backend, const Tensor& a, const Tensor& b, const Tensor& bias, bool accumulate,
