@@ -144,10 +144,10 @@ TEST_CASE("what cannot be captured says so and leaves the device as it was", "[c
     const char* message;
   };
   const Row rows[] = {
-      {"item", [&] { (x + 1).sum().item(); }, "waiting for cuda:0 (item(), a copy to the host, synchronize) cannot"},
+      {"item", [&] { (x + 1).sum().item(); }, "a copy between ordinary host memory and cuda:0 cannot be captured"},
       {"to the host", [&] { x.cpu(); }, "a copy between ordinary host memory and cuda:0 cannot be captured"},
       {"from the host", [&] { host.to(device); }, "a copy between ordinary host memory and cuda:0 cannot be captured"},
-      {"synchronize", [&] { cuda::synchronize(0); }, "cannot be captured"},
+      {"synchronize", [&] { cuda::synchronize(0); }, "waiting for cuda:0 cannot be captured"},
       {"nested", [&] { cuda::Graph(device).capture_begin(); }, "another graph is being captured on cuda:0"},
       {"own error", [&] { fail("mine"); }, "mine"},
   };

@@ -272,7 +272,9 @@ __global__ void dead_lane_kernel(int* out) {
   if (threadIdx.x >= 16) return;
   out[threadIdx.x] = __shfl_down_sync(0xffffffffU, 1, 8);
 }
-__global__ void assert_kernel([[maybe_unused]] int limit) { assert(static_cast<int>(threadIdx.x) < limit); }
+[[maybe_unused]] __global__ void assert_kernel([[maybe_unused]] int limit) {
+  assert(static_cast<int>(threadIdx.x) < limit);
+}
 __global__ void trap_kernel() { __trap(); }
 __global__ void order_kernel(int* order, int* counter) { order[atomicAdd(counter, 1)] = static_cast<int>(blockIdx.x); }
 struct Table {

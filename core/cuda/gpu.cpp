@@ -84,8 +84,7 @@ void order(Gpu& earlier, Gpu& later) {
 }
 
 void wait_for(Gpu& g) {
-  check(!g.arena.load(std::memory_order_acquire), "cuda::Graph: waiting for ", g.device,
-        " (item(), a copy to the host, synchronize) cannot be captured");
+  check(!g.arena.load(std::memory_order_acquire), "cuda::Graph: waiting for ", g.device, " cannot be captured");
   use(g.device);
   check(cudaStreamSynchronize(g.stream));
   if (!g.bad_index->claimed) [[likely]]

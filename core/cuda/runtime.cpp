@@ -36,6 +36,11 @@ class Ledger {
 class CudaRuntime final : public Runtime {
  public:
   int device_count() const override { return count_gpus(); }
+  DeviceProperties properties(Device device) const override {
+    cudaDeviceProp found{};
+    check(cudaGetDeviceProperties(&found, gpu(device).device.index()));
+    return {found.name, static_cast<std::int64_t>(found.totalGlobalMem), found.multiProcessorCount};
+  }
 
   void* allocate(Device device, std::size_t bytes) override {
     Gpu& g = gpu(device);
@@ -66,7 +71,8 @@ class CudaRuntime final : public Runtime {
     use(g.device);
     if (g.arena.load(std::memory_order_acquire)) [[unlikely]]
       check(is_pinned(to_device.is_cuda() ? from : to), "cuda::Graph: a copy between ordinary host memory and ",
-            g.device, " cannot be captured; pin the host's tensor (pin_memory), or copy outside the graph");
+            g.device,
+            " cannot be captured (item() and printing make one); pin the host's tensor, or copy outside the graph");
     check(cudaMemcpyAsync(to, from, bytes, to_device.is_cuda() ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost,
                           g.stream));
     if (to_device.is_cpu() && !(non_blocking && is_pinned(to))) wait_for(g);

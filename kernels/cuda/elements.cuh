@@ -22,7 +22,8 @@ template <class C, class T> __device__ C widen(T value) {
     return static_cast<C>(value);
   }
 }
-template <class T, class C> __device__ T narrow(C value) {
+/// Inlined whatever the optimization: GCC does not tell the simulator's checks of a store of a call's result.
+template <class T, class C> __device__ __forceinline__ T narrow(C value) {
   if constexpr (std::is_same_v<T, bool>) {
     return value != C(0);
   } else if constexpr (is_half_type<T>) {
