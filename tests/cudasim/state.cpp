@@ -5,7 +5,6 @@
 #include <stdexcept>
 
 #include "arena.h"
-#include "faults.h"
 
 namespace cudasim::detail {
 World& world() {
@@ -81,7 +80,6 @@ cudaError_t enter(Call kind) {
   World& w = world();
   ++w.depth;
   start();
-  watch_faults();
   if (w.in_host_function) return cudaErrorNotPermitted;
   if (w.count == 0) return cudaErrorNoDevice;
   // What frees, destroys or asks works on: after reset_errors nothing shall have leaked.
@@ -90,7 +88,10 @@ cudaError_t enter(Call kind) {
 }
 
 cudaError_t leave(cudaError_t result) {
-  if (--world().depth == 0) open_arenas(0);
+  if (--world().depth == 0) {
+    open_arenas(0);
+    world().is_watching_faults = false;
+  }
   if (result != cudaSuccess) host().last_error = result;
   return result;
 }
