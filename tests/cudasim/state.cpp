@@ -9,7 +9,12 @@
 namespace cudasim::detail {
 World& world() {
   // Never destroyed: destructors of static objects may still call CUDA.
-  static World& instance = *new World;
+  static World& instance = *[] {
+    auto* made = new World;
+    if (const char* seed = std::getenv("CUDASIM_SEED")) made->seed = std::strtoull(seed, nullptr, 10);
+    if (const char* late = std::getenv("CUDASIM_LATE")) made->late = std::atoi(late) != 0;
+    return made;
+  }();
   return instance;
 }
 
