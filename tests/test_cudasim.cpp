@@ -118,7 +118,6 @@ template <class Body> std::string last_words(Body body) {
   const pid_t child = fork();
   if (child == 0) {
     std::signal(SIGABRT, SIG_DFL);  // Catch2's handler would report a failed test
-    std::signal(SIGSEGV, SIG_DFL);
     dup2(ends[1], STDERR_FILENO);
     body();
     _exit(0);
@@ -399,11 +398,7 @@ TEST_CASE("launches are refused like CUDA's", "[cudasim]") {
 TEST_CASE("device memory is not the host's", "[cudasim]") {
   const Fresh fresh;
   const Buffer<int> data(std::vector<int>{1, 2});
-  const auto touch = [&] {
-    int device = 0;
-    cudaGetDevice(&device);  // the simulator looks again for its signal handler, which Catch2 has replaced
-    data.data[1] = 3;
-  };
+  const auto touch = [&] { data.data[1] = 3; };
   CHECK_THAT(last_words(touch), ContainsSubstring(kAsan ? "died" : "device memory dereferenced on the host: write to"));
   if (!kAsan) CHECK_THAT(last_words(touch), ContainsSubstring("byte 4 of 8 allocated on device 0"));
 }
@@ -432,15 +427,13 @@ TEST_CASE("illegal addresses end the launch and stay an error", "[cudasim]") {
   const Fresh fresh;
   const Buffer<int> out(1);
   const Buffer<int> data(std::vector<int>{1, 2, 3});
-  const long at = kChecked ? 3 : 1L << 30;  // without the instrumentation only what was never allocated is closed
-  const auto wrong = [&] {
+  const auto read_at = [&](long at) {
     launch(nullptr, 4, 32, read_at_kernel, out.data, data.data, at);
     return cudaDeviceSynchronize();
   };
-  if (kAsan) {
-    CHECK_THAT(last_words(wrong), ContainsSubstring("died"));
-    return;
-  }
+  if (kAsan) CHECK_THAT(last_words([&] { read_at(3); }), ContainsSubstring("use-after-poison"));
+  // Without the instrumentation only what was never allocated is closed.
+  const auto wrong = [&] { return read_at(kChecked ? 3 : 1L << 30); };
   CHECK(wrong() == cudaErrorIllegalAddress);
   CHECK_THAT(only_report(), ContainsSubstring("bytes behind 12 bytes allocated on device 0"));
   CHECK(cudaDeviceSynchronize() == cudaErrorIllegalAddress);
@@ -453,6 +446,7 @@ TEST_CASE("illegal addresses end the launch and stay an error", "[cudasim]") {
   cudasim::reset_errors();
   CHECK(launch(nullptr, 1, 1, fill_kernel, out.data, 5) == cudaSuccess);
   CHECK(out.read()[0] == 5);
+  if (kAsan) return;  // the undefined-behaviour sanitizer ends the program at a null pointer
   CHECK(launch(nullptr, 1, 1, fill_kernel, static_cast<int*>(nullptr), 5) == cudaSuccess);
   CHECK(cudaDeviceSynchronize() == cudaErrorIllegalAddress);
   CHECK_THAT(cudasim::reports().back(), ContainsSubstring(kChecked ? "host memory" : "null pointer"));
@@ -750,7 +744,6 @@ TEST_CASE("library calls run in their stream with the device's memory open", "[c
   CHECK(cudasim::enqueue_library_call(stream, "increment", work) == cudaSuccess);
   CHECK(cudaStreamSynchronize(stream) == cudaSuccess);
   CHECK(data.read() == std::vector<int>{5, 6});
-  if (kAsan) return;
   CHECK(cudasim::enqueue_library_call(stream, "stray", [p = data.data] { p[std::size_t{1} << 30] = 1; }) ==
         cudaSuccess);
   CHECK(cudaStreamSynchronize(stream) == cudaErrorIllegalAddress);
@@ -973,21 +966,13 @@ TEST_CASE("host threads have a device each and share the streams", "[cudasim]") 
   const Fresh fresh;
   const Buffer<int> data(std::vector<int>{0});
   std::vector<std::thread> threads;
-  for (int i = 0; i < 4; ++i) {
-    threads.emplace_back([&, i] {
-      int mine = -1;
-      cudaSetDevice(i % 2);
-      cudaGetDevice(&mine);
-      if (mine != i % 2) return;
-      cudaSetDevice(0);
-      for (int k = 0; k < 50; ++k) {
-        launch(nullptr, 1, 32, reverse_kernel, static_cast<int*>(nullptr));
-      }
-    });
-    threads.back().join();
-    cudasim::reset_errors();
-  }
-  threads.clear();
+  cudaSetDevice(1);
+  std::thread([] {
+    int mine = -1;
+    CHECK(cudaGetDevice(&mine) == cudaSuccess);
+    CHECK(mine == 0);
+  }).join();
+  cudaSetDevice(0);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&] {
       for (int k = 0; k < 50; ++k) {

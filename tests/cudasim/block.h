@@ -41,7 +41,6 @@ struct Grid {
   KernelCall call;
   dim3 blocks;
   std::uint64_t count = 0, start = 0, stride = 1;  // the order: block number i is (start + i * stride) % count
-  std::uint32_t first_serial = 1;
 };
 
 struct Block {
@@ -52,13 +51,13 @@ struct Block {
   unsigned current = kNobody;
   unsigned first_warp = 0;  // the order of birth: warps from here on, around
   bool is_abandoned = false;
-  std::uint32_t serial = 0;
+  std::uint32_t serial = 0, first_serial = 1;  // its own, and that of its launch's first block
   // Time within a block: advances whenever threads meet. What happened before barrier_tick is ordered before now.
   std::uint32_t tick = 1, barrier_tick = 1;
   bool has_published = false;  // some thread called an atomic after a fence
 };
 
-extern Grid grid;
+extern Grid& grid;
 extern Block block;
 
 // The hooks of instrumented code do nothing unless this host thread runs a kernel, and not the simulator's own code for

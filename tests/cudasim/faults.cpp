@@ -18,7 +18,7 @@
 namespace cudasim::detail {
 namespace {
 struct sigaction earlier;
-std::string fault;  // of the kernel or library call being abandoned
+std::string& fault = *new std::string;  // of the kernel or library call being abandoned
 
 // Where the handler sends a kernel's thread: it runs on the thread's own stack, as if the kernel had called it.
 [[noreturn]] void end_kernel() {

@@ -4,7 +4,7 @@
 #include <string>
 
 namespace cudasim::detail {
-// Called by every call, because test frameworks install handlers of their own now and then.
+// Done by every call that runs work, because test frameworks install handlers of their own now and then.
 void watch_faults();
 
 // What lies at an address, for people: "12 bytes behind the 400 bytes at 0x... of device 1".

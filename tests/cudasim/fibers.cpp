@@ -25,7 +25,7 @@ struct Fiber {
   void* asan_stack = nullptr;
 };
 
-Grid grid;
+Grid& grid = *new Grid;  // never destroyed, like all that work queued by destructors of static objects may need
 Block block;
 thread_local bool in_kernel = false;
 Stack current_stack;
@@ -36,11 +36,16 @@ constexpr std::size_t kStack = asan::kOn ? std::size_t{1} << 20 : std::size_t{25
 
 Fiber scheduler;  // the host's own stack, which waits while a block runs
 Fiber* running = &scheduler;
-std::vector<Fiber*> idle;   // at rest between two threads
-std::vector<Fiber*> fresh;  // never entered, or abandoned
-std::vector<Fiber*> all;
 
-std::string exception_words;
+// Never destroyed either.
+struct Fibers {
+  std::vector<Fiber*> idle;   // at rest between two threads
+  std::vector<Fiber*> fresh;  // never entered, or abandoned
+  std::vector<Fiber*> all;
+};
+Fibers& fibers = *new Fibers;
+
+std::string& exception_words = *new std::string;
 const Failure* abandoned_by = nullptr;  // on the stack that was left
 
 // A ring of threads that may go on.
@@ -65,12 +70,12 @@ Fiber* new_fiber() {
   auto* fiber = new Fiber;
   fiber->stack = {reinterpret_cast<std::uintptr_t>(memory) + kGuard, kStack};
   prepare(*fiber);
-  all.push_back(fiber);
+  fibers.all.push_back(fiber);
   return fiber;
 }
 
 Fiber* take_fiber() {
-  for (auto* pool : {&idle, &fresh}) {
+  for (auto* pool : {&fibers.idle, &fibers.fresh}) {
     if (pool->empty()) continue;
     Fiber* fiber = pool->back();
     pool->pop_back();
@@ -147,10 +152,10 @@ void run_thread(Fiber& self, unsigned number) {
   Fiber& self = *running;
   while (true) {
     while (block.born < block.count) run_thread(self, next_born());
-    idle.push_back(&self);
+    fibers.idle.push_back(&self);
     Fiber* next = pick();
     if (next == nullptr && block.live > 0) {
-      idle.pop_back();
+      fibers.idle.pop_back();
       for (unsigned i = 0; i < block.count; ++i) {
         if (block.threads[i].state != State::exited) block.current = i;
       }
@@ -196,9 +201,9 @@ void run_block(unsigned threads) {
   report(abandoned_by->words(abandoned_by->describe) + " [" + describe_running() + "]");
   fail_device(world().running_device, abandoned_by->error, true);
   // Threads that were stopped in the middle leave stacks of no use; kernels own nothing that would have to be released.
-  idle.clear();
-  fresh = all;
-  for (Fiber* fiber : all) {
+  fibers.idle.clear();
+  fibers.fresh = fibers.all;
+  for (Fiber* fiber : fibers.all) {
     fiber->thread = kNobody;
     prepare(*fiber);
   }

@@ -86,7 +86,7 @@ bool is_valid(const dim3& blocks, const dim3& threads) {
 }  // namespace
 
 uint3 index_of_thread(unsigned thread) { return thread_indices[thread]; }
-dim3 block_of_serial(std::uint32_t serial) { return block_at(serial - grid.first_serial); }
+dim3 block_of_serial(std::uint32_t serial) { return block_at(serial - block.first_serial); }
 std::string describe_thread(unsigned thread) { return "thread " + text(index_of_thread(thread)); }
 
 std::string describe_running() {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "arena.h"
+#include "faults.h"
 #include "state.h"
 
 namespace cudasim::detail {
@@ -54,6 +55,7 @@ void run_on(int index, const std::function<void()>& work, bool always) {
   World& w = world();
   if (device(index).sticky != cudaSuccess && !always) return;
   const int before = std::exchange(w.running_device, index);
+  if (!std::exchange(w.is_watching_faults, true)) watch_faults();
   open_arenas(device(index).peers | std::uint32_t{1} << index);
   work();
   w.running_device = before;

@@ -7,14 +7,14 @@
 namespace cudasim::detail {
 namespace {
 std::uint32_t next_serial = 1;
-std::vector<bool> published;  // by block of this launch
+std::vector<bool>& published = *new std::vector<bool>;  // by block of this launch
 
 // A block that published its writes (a fence, then an atomic) comes before one that did the same later: the way a last
 // block collects what the others left.
-bool is_published(std::uint32_t serial) { return block.has_published && published[serial - grid.first_serial]; }
+bool is_published(std::uint32_t serial) { return block.has_published && published[serial - block.first_serial]; }
 
 bool is_unordered(Access earlier) {
-  if (earlier.serial() < grid.first_serial) return false;  // of an earlier launch
+  if (earlier.serial() < block.first_serial) return false;  // of an earlier launch
   if (earlier.serial() != block.serial) return !is_published(earlier.serial());
   if (earlier.thread() == block.current || earlier.tick() < block.barrier_tick) return false;
   if (earlier.thread() / kWarp != block.current / kWarp) return true;
@@ -79,16 +79,16 @@ void begin_launch_order() {
     madvise(arenas.cells, kMaxDevices * kArenaBytes / 4 * sizeof(Cell), MADV_DONTNEED);
     next_serial = 1;
   }
-  grid.first_serial = next_serial;
+  block.first_serial = next_serial;
   next_serial += static_cast<std::uint32_t>(grid.count);
 }
 
 void begin_block_order(std::uint64_t number) {
-  block.serial = grid.first_serial + static_cast<std::uint32_t>(number);
+  block.serial = block.first_serial + static_cast<std::uint32_t>(number);
   published.resize(grid.count);  // blocks come in any order
 }
 
-void end_block_order() { published[block.serial - grid.first_serial] = block.has_published; }
+void end_block_order() { published[block.serial - block.first_serial] = block.has_published; }
 
 void note_atomic() {
   if (block.threads[block.current].fenced) block.has_published = true;

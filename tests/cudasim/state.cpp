@@ -5,12 +5,16 @@
 #include <stdexcept>
 
 #include "arena.h"
-#include "faults.h"
 
 namespace cudasim::detail {
 World& world() {
   // Never destroyed: destructors of static objects may still call CUDA.
-  static World& instance = *new World;
+  static World& instance = *[] {
+    auto* made = new World;
+    if (const char* seed = std::getenv("CUDASIM_SEED")) made->seed = std::strtoull(seed, nullptr, 10);
+    if (const char* late = std::getenv("CUDASIM_LATE")) made->late = std::atoi(late) != 0;
+    return made;
+  }();
   return instance;
 }
 
@@ -81,7 +85,6 @@ cudaError_t enter(Call kind) {
   World& w = world();
   ++w.depth;
   start();
-  watch_faults();
   if (w.in_host_function) return cudaErrorNotPermitted;
   if (w.count == 0) return cudaErrorNoDevice;
   // What frees, destroys or asks works on: after reset_errors nothing shall have leaked.
@@ -90,7 +93,10 @@ cudaError_t enter(Call kind) {
 }
 
 cudaError_t leave(cudaError_t result) {
-  if (--world().depth == 0) open_arenas(0);
+  if (--world().depth == 0) {
+    open_arenas(0);
+    world().is_watching_faults = false;
+  }
   if (result != cudaSuccess) host().last_error = result;
   return result;
 }

@@ -109,6 +109,7 @@ struct World {
   std::recursive_mutex lock;
   int depth = 0;  // of calls into the simulator: device memory closes when the outermost returns
   bool started = false;
+  bool is_watching_faults = false;  // in the present call
   int count = 4;
   std::array<Device, kMaxDevices> devices;
   std::set<cudaEvent_t> events;

@@ -18,10 +18,10 @@ namespace {
 constexpr std::size_t kMaxReports = 8;  // a launch
 
 // Copied from the host thread for the launch: looked at on every access.
-std::vector<SharedRegion> shared;
+std::vector<SharedRegion>& shared = *new std::vector<SharedRegion>;
 std::uintptr_t arguments = 0;
 std::size_t argument_bytes = 0;
-std::vector<std::uintptr_t> reported;  // places in the code, once a launch
+std::vector<std::uintptr_t>& reported = *new std::vector<std::uintptr_t>;  // places in the code, once a launch
 
 std::string place(std::uintptr_t pc) {
   if (pc == 0) return "";

@@ -14,9 +14,11 @@ void set_device_count(int count);
 void set_total_memory(int device, std::size_t bytes);
 void set_multiprocessors(int device, int count);
 
-// Late (the default): work runs only when something waits for it, so that a missing wait shows. Eager: at once.
+// Late (the default, unless the environment says CUDASIM_LATE=0): work runs only when something waits for it, so that a
+// missing wait shows. Eager: at once.
 void set_late(bool late);
-// Decides the order of blocks, warps and streams; 0 is the plain order, which is the friendliest to a debugger.
+// Decides the order of blocks, warps and streams; 0 is the plain order, which is the friendliest to a debugger. The
+// default is 1, or the environment's CUDASIM_SEED.
 void set_seed(std::uint64_t seed);
 // The checks of kernels compiled with the instrumentation. Without it they see nothing and cost nothing.
 void set_checks(bool on);
