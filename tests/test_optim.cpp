@@ -35,9 +35,9 @@ const std::vector<Trajectory> kTrajectories = {
 constexpr std::int64_t kSize = 5;
 
 Tensor vector_of(std::int64_t size, Dtype dtype, const std::function<double(double)>& f) {
-  Tensor t = empty({size}, kFloat64);
+  Tensor t = empty({size}, TensorOptions(kFloat64).device(kCPU));
   for (std::int64_t i = 0; i < size; ++i) t.data_ptr<double>()[i] = f(static_cast<double>(i));
-  return t.to(dtype);
+  return t.to(get_default_device(), dtype);
 }
 
 Tensor parameter(Dtype dtype = kFloat32) {
@@ -49,7 +49,7 @@ Tensor gradient(int step, Dtype dtype = kFloat32) {
 }
 
 std::vector<double> to_vector(const Tensor& t) {
-  const Tensor wide = t.detach().to(kFloat64).contiguous();
+  const Tensor wide = t.detach().cpu().to(kFloat64).contiguous();
   return {wide.data_ptr<double>(), wide.data_ptr<double>() + wide.numel()};
 }
 

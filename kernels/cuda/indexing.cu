@@ -152,6 +152,32 @@ __global__ void __launch_bounds__(kThreads)
   if (indices.find(at[2], at[1])) x[at[1]] = values[at[0]];
 }
 
+/// Stores a value where other threads may store the same one.
+__device__ void store_alike(std::uint8_t* to, std::uint8_t value) { *to = value; }  // no atomics of this size
+__device__ void store_alike(std::uint16_t* to, std::uint16_t value) {
+  std::uint16_t seen = *to;
+  while (seen != value) {
+    const std::uint16_t old = seen;
+    seen = atomicCAS(to, old, value);
+    if (seen == old) return;
+  }
+}
+__device__ void store_alike(std::uint32_t* to, std::uint32_t value) { atomicExch(to, value); }
+__device__ void store_alike(std::uint64_t* to, std::uint64_t value) {
+  atomicExch(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
+}
+
+/// One number at all places: which may meet, and yet the result is determined.
+template <class U>
+__global__ void __launch_bounds__(kThreads)
+    put_number(Indices indices, Offsets<3> offsets, std::uint32_t n, const U* value, U* x) {
+  const std::int64_t position = thread_in_grid();
+  if (position >= n) return;
+  std::int64_t at[3];
+  offsets.find(static_cast<std::uint32_t>(position), at);
+  if (indices.find(at[2], at[1])) store_alike(x + at[1], *value);
+}
+
 /// C is a type that has an atomic addition.
 template <class C>
 __global__ void __launch_bounds__(kThreads)
@@ -174,12 +200,19 @@ void take_all(Moves m, const Tensor& x, Tensor& values) {
   });
 }
 
+bool is_one_number(const Moves& m) {
+  return std::all_of(m.loop.strides[0].begin(), m.loop.strides[0].end(), [](std::int64_t s) { return s == 0; });
+}
+
 void put_all(Moves m, const Tensor& values, Tensor& x) {
+  const bool alike = is_one_number(m);  // then elements move one by one
   with_units(m, values, x, [&]<class U>(Type<U>) {
     for_each_grid(
         m, x,
         [&](const Indices& indices, const Offsets<3>& offsets, std::uint32_t n, std::int64_t v0, std::int64_t x0) {
-          launch(gpu(x), &put<U>, grid(ceil_div(n, kThreads)), kThreads, indices, offsets, n,
+          auto* kernel = &put<U>;
+          if constexpr (std::is_integral_v<U>) kernel = alike ? &put_number<U> : kernel;
+          launch(gpu(x), kernel, grid(ceil_div(n, kThreads)), kThreads, indices, offsets, n,
                  static_cast<const U*>(values.data_ptr()) + v0, static_cast<U*>(x.data_ptr()) + x0);
         });
   });
