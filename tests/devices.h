@@ -2,17 +2,19 @@
 // main.cpp takes it from HALFTONE_TEST_DEVICE (cpu unless set).
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "core/runtime.h"
 
 namespace halftone::test {
 
-/// `count` different devices of the kind under test, from the first on.
+/// `count` different devices of the kind under test; the first is the one on which factories make tensors.
 inline std::vector<Device> devices(int count) {
   const DeviceType type = get_default_device().type();
+  const int first = std::max<int>(canonical(get_default_device()).index(), 0), there = runtime(type).device_count();
   std::vector<Device> all;
-  for (int i = 0; i < count; ++i) all.push_back(canonical(Device(type, static_cast<DeviceIndex>(i))));
+  for (int i = 0; i < count; ++i) all.push_back(canonical(Device(type, static_cast<DeviceIndex>((first + i) % there))));
   return all;
 }
 
