@@ -41,6 +41,12 @@ if(HALFTONE_DEVICE_CODE STREQUAL "ON")
   # CMake 3.25 does not know how nvcc spells C++20 and would refuse.
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   set(CMAKE_CUDA_EXTENSIONS OFF)
+  # Formulas use constexpr functions of the standard library (std::bit_cast, std::numbers).
+  add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>
+    "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow,-Wconversion>")
+  if(HALFTONE_WERROR)
+    add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings -Xcompiler=-Werror>")
+  endif()
   find_package(CUDAToolkit REQUIRED)
   find_library(HALFTONE_CUDNN cudnn HINTS ${CUDAToolkit_LIBRARY_DIR} REQUIRED)
 elseif(HALFTONE_DEVICE_CODE STREQUAL "SIM")
@@ -49,6 +55,9 @@ elseif(HALFTONE_DEVICE_CODE STREQUAL "SIM")
   endif()
   set_source_files_properties(${HALFTONE_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)
   add_subdirectory(tests/cudasim)
+  # The pragmas are nvcc's. Kernels run here to be looked at, not to be fast.
+  set_property(SOURCE ${HALFTONE_CUDA_SOURCES} APPEND PROPERTY COMPILE_OPTIONS -Wno-unknown-pragmas
+    $<$<CONFIG:Release>:-O1>)
   halftone_check_kernels(${HALFTONE_CUDA_SOURCES})
 endif()
 

@@ -1,5 +1,5 @@
-// Where tests run. Factories follow the default device, so a test that names no device runs on any kind of them: main.cpp
-// takes it from HALFTONE_TEST_DEVICE (cpu unless set).
+// Where tests run. Factories follow the default device, so a test that names no device runs on any kind of them:
+// main.cpp takes it from HALFTONE_TEST_DEVICE (cpu unless set).
 #pragma once
 
 #include <vector>

@@ -149,9 +149,10 @@ __global__ void read_at_kernel(int* out, const int* in, long at) { *out = in[at]
 
 __global__ void reverse_kernel(int* data) {
   __shared__ int tile[256];
-  tile[threadIdx.x] = data[threadIdx.x];
+  int* mine = data + blockIdx.x * blockDim.x;
+  tile[threadIdx.x] = mine[threadIdx.x];
   __syncthreads();
-  data[threadIdx.x] = tile[blockDim.x - 1 - threadIdx.x];
+  mine[threadIdx.x] = tile[blockDim.x - 1 - threadIdx.x];
 }
 
 // Rounds of halves, with threads that leave before the later barriers.
@@ -291,6 +292,9 @@ TEST_CASE("a block's threads meet at barriers, whoever has left", "[cudasim]") {
   const Buffer<int> data(values);
   CHECK(launch(nullptr, 1, 256, reverse_kernel, data.data) == cudaSuccess);
   std::reverse(values.begin(), values.end());
+  CHECK(data.read() == values);
+  CHECK(launch(nullptr, 4, 64, reverse_kernel, data.data) == cudaSuccess);  // each block has a tile of its own
+  for (auto at = values.begin(); at != values.end(); at += 64) std::reverse(at, at + 64);
   CHECK(data.read() == values);
 
   const Buffer<int> out(3);

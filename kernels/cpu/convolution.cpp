@@ -156,6 +156,16 @@ bool is_empty(const ConvShape& s) {
   return s.batch == 0 || output_size(s) == 0 || input_size(s) == 0 || weight_size(s) == 0;
 }
 
+/// Whether the library takes it. A transposed convolution may leave cells of x that no window reaches: there the output
+/// is smaller than the window allows, which it refuses.
+bool is_for_library(const ConvShape& s, Dtype dtype) {
+  for (int i = 0; i < s.rank; ++i) {
+    const std::int64_t room = s.in[i] + 2 * s.padding[i] - s.dilation[i] * (s.kernel[i] - 1) - 1;
+    if (room / s.stride[i] + 1 != s.out[i]) return false;
+  }
+  return !is_empty(s) && onednn::serves(dtype);
+}
+
 template <class T> void store(const float* from, void* to, std::int64_t n) { narrow(from, static_cast<T*>(to), n); }
 
 void store_sums(const float* sums, const ConvData& to, std::int64_t n) {
@@ -219,7 +229,7 @@ bool backward_weight_by_library(const ConvShape& s, const ConstConvData& x, cons
 
 void conv_forward(const ConvShape& s, const ConstConvData& x, const ConstConvData& w, const ConstConvData& bias,
                   const ConvData& y) {
-  if (!is_empty(s) && onednn::serves(x.dtype)) {
+  if (is_for_library(s, x.dtype)) {
     if (s.batch == 1 && forward_one_image(s, x, w, bias, y)) return;
     const bool reordered = !x.channels_last || !y.channels_last;
     const bool done = for_each_run_of_images(s, x.dtype, reordered, [&](Images images) {
@@ -232,7 +242,7 @@ void conv_forward(const ConvShape& s, const ConstConvData& x, const ConstConvDat
 }
 
 void conv_backward_data(const ConvShape& s, const ConstConvData& g, const ConstConvData& w, const ConvData& dx) {
-  if (!is_empty(s) && onednn::serves(g.dtype)) {
+  if (is_for_library(s, g.dtype)) {
     const bool reordered = !g.channels_last || !dx.channels_last;
     const bool done = for_each_run_of_images(s, g.dtype, reordered, [&](Images images) {
       return onednn::conv_backward_data(shape_of(s, images), view_of(g, images, output_size(s)), w,
@@ -245,7 +255,7 @@ void conv_backward_data(const ConvShape& s, const ConstConvData& g, const ConstC
 
 void conv_backward_weight(const ConvShape& s, const ConstConvData& x, const ConstConvData& g, const ConvData& dw,
                           const ConvData& dbias) {
-  if (!is_empty(s) && onednn::serves(x.dtype) && backward_weight_by_library(s, x, g, dw, dbias)) return;
+  if (is_for_library(s, x.dtype) && backward_weight_by_library(s, x, g, dw, dbias)) return;
   portable::conv_backward_weight(s, x, g, dw, dbias);
 }
 

@@ -128,6 +128,7 @@ void check_shared_access(SharedRegion& region, std::uintptr_t address, std::size
     if (shared_cell.serial != block.serial) {
       shared_cell.serial = block.serial;
       shared_cell.defined = 0;
+      shared_cell.cell = {};  // every block has shared memory of its own
     }
     if (mode != Mode::write && (mask & ~shared_cell.defined) != 0) {
       complain("uninitialised memory: " + describe_thread(block.current) + " " + what_happens(address, bytes, mode),

@@ -1,0 +1,39 @@
+// The memory of one captured graph. A replay writes to the addresses that the capture saw, so they stay the graph's own
+// until it is gone; blocks given back during the capture serve its later allocations.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <vector>
+
+#include "core/cuda/gpu.h"
+
+namespace halftone::cuda {
+
+class Arena {
+ public:
+  explicit Arena(Gpu& g) : gpu_(g) {}
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  void* take(std::size_t bytes);
+  /// Takes a block back if an arena has given it out; false if it is none of theirs.
+  static bool give(void* block) noexcept;
+  /// Keeps a block of the stream's own pool until the capture ends: giving it back now would be a step of the graph.
+  void keep_until_end(void* block);
+  void capture_has_ended();
+  /// The graph is gone. The memory goes with the last tensor that lies in it.
+  void abandon();
+
+ private:
+  ~Arena();
+
+  Gpu& gpu_;
+  std::map<void*, std::size_t> blocks_;
+  std::multimap<std::size_t, void*> idle_;
+  std::vector<void*> kept_;
+  std::size_t in_use_ = 0;
+  bool abandoned_ = false;
+};
+
+}  // namespace halftone::cuda

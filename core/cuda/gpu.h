@@ -1,0 +1,53 @@
+// What the process holds of each GPU. One stream a device computes and copies, so that work on a device happens in the
+// order in which it was asked for, whichever threads asked; between devices, events order it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "core/cuda/check.h"
+#include "core/tensor.h"
+
+namespace halftone::cuda {
+
+/// The first index out of range that a kernel met, in memory that the host and the device share. `op` is a literal of
+/// the host, which kernels only pass on.
+struct BadIndex {
+  unsigned claimed;
+  const char* op;
+  std::int64_t index;
+  std::int64_t size;
+};
+
+class Arena;
+
+struct Gpu {
+  Device device{kCUDA, 0};
+  cudaStream_t stream = nullptr;
+  cudaEvent_t reached = nullptr;  // recorded when another device is to wait for this one
+  cudaMemPool_t pool = nullptr;   // the driver's own, from which tensors are allocated in the stream's order
+  BadIndex* bad_index = nullptr;  // as the host sees it
+  BadIndex* bad_index_on_device = nullptr;
+  unsigned* tickets = nullptr;  // in device memory: how many blocks of a kernel are done; 0 between kernels
+  int multiprocessors = 1;
+  std::atomic<Arena*> arena{nullptr};      // where memory comes from while a graph is captured on this device
+  const std::uint64_t* replays = nullptr;  // while a graph is captured: how often it has run, in device memory
+};
+
+int count_gpus();
+/// Made when first asked for, and never destroyed. Throws Error when the machine has no such device.
+Gpu& gpu(Device device);
+inline Gpu& gpu(const Tensor& t) { return gpu(t.device()); }
+/// Calls f for every device used so far.
+void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument);
+
+/// Makes the device the one that CUDA's calls of this thread are about.
+void use(Device device);
+
+/// Work queued on `later` from now on waits for what is queued on `earlier`; the host does not wait.
+void order(Gpu& earlier, Gpu& later);
+
+/// Waits for all work on the device; throws IndexError if a kernel met an index out of range.
+void wait_for(Gpu& g);
+
+}  // namespace halftone::cuda

@@ -1,0 +1,124 @@
+#include "core/cuda/arena.h"
+#include "core/cuda_graph.h"
+
+namespace halftone::cuda {
+namespace {
+
+__global__ void count_replay(std::uint64_t* replays) { ++*replays; }
+
+}  // namespace
+
+struct Graph::Impl {
+  Gpu& gpu;
+  Arena* arena = nullptr;
+  std::uint64_t* replays = nullptr;  // in the arena
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t exec = nullptr;
+  bool capturing = false;
+
+  explicit Impl(Gpu& g) : gpu(g) {}
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+  ~Impl() {
+    if (capturing) stop();
+    drop();
+  }
+
+  void start() {
+    drop();
+    use(gpu.device);
+    arena = new Arena(gpu);
+    replays = static_cast<std::uint64_t*>(arena->take(sizeof(std::uint64_t)));
+    check(cudaMemsetAsync(replays, 0, sizeof(std::uint64_t), gpu.stream));
+    check(cudaStreamBeginCapture(gpu.stream, cudaStreamCaptureModeRelaxed));
+    capturing = true;
+    gpu.replays = replays;
+    gpu.arena.store(arena, std::memory_order_release);
+    cudaLaunchConfig_t one{};
+    one.gridDim = one.blockDim = dim3(1);
+    one.stream = gpu.stream;
+    check(cudaLaunchKernelEx(&one, &count_replay, replays));
+  }
+
+  /// Ends the capture whatever became of it; null if it was spoilt.
+  cudaError_t stop() noexcept {
+    std::ignore = cudaSetDevice(gpu.device.index());
+    const cudaError_t status = cudaStreamEndCapture(gpu.stream, &graph);
+    capturing = false;
+    gpu.arena.store(nullptr, std::memory_order_release);
+    gpu.replays = nullptr;
+    arena->capture_has_ended();
+    return status;
+  }
+
+  void drop() noexcept {
+    if (exec) std::ignore = cudaGraphExecDestroy(exec);
+    if (graph) std::ignore = cudaGraphDestroy(graph);
+    exec = nullptr;
+    graph = nullptr;
+    if (!arena) return;
+    Arena::give(replays);
+    arena->abandon();
+    arena = nullptr;
+  }
+};
+
+Graph::Graph(Device device) : impl_(std::make_unique<Impl>(gpu(device))) {}
+Graph::~Graph() = default;
+Graph::Graph(Graph&&) noexcept = default;
+Graph& Graph::operator=(Graph&&) noexcept = default;
+
+void Graph::capture_begin() {
+  Gpu& g = impl_->gpu;
+  check(!g.arena.load(), "cuda::Graph: another graph is being captured on ", g.device);
+  try {
+    impl_->start();
+  } catch (...) {
+    if (impl_->capturing) std::ignore = impl_->stop();
+    impl_->drop();
+    throw;
+  }
+}
+
+void Graph::capture_end() {
+  check(impl_->capturing, "cuda::Graph: capture_end without capture_begin");
+  const cudaError_t status = impl_->stop();
+  if (status == cudaSuccess && cudaGraphInstantiate(&impl_->exec, impl_->graph, 0) == cudaSuccess) return;
+  impl_->drop();
+  check(status);
+  check(cudaGetLastError());
+}
+
+void Graph::capture(const std::function<void()>& work) {
+  capture_begin();
+  try {
+    work();
+  } catch (...) {
+    std::ignore = impl_->stop();
+    std::ignore = cudaGetLastError();
+    impl_->drop();
+    throw;
+  }
+  capture_end();
+}
+
+void Graph::replay() {
+  check(impl_->exec != nullptr, "cuda::Graph: replay of an empty graph; capture() records one");
+  use(impl_->gpu.device);
+  check(cudaGraphLaunch(impl_->exec, impl_->gpu.stream));
+}
+
+void Graph::reset() {
+  check(!impl_->capturing, "cuda::Graph: reset during the capture");
+  impl_->drop();
+}
+
+std::size_t Graph::nodes() const {
+  std::size_t count = 0;
+  if (impl_->graph) check(cudaGraphGetNodes(impl_->graph, nullptr, &count));
+  return count;
+}
+
+bool is_capturing(Device device) { return device.is_cuda() && gpu(device).arena.load(std::memory_order_acquire); }
+
+}  // namespace halftone::cuda

@@ -1,0 +1,66 @@
+// How kernels are started, and what every kernel may use. Kernels are launched through launch() alone: it selects the
+// device, queues on its stream and checks the launch. Shared memory is static, so that the simulated GPU can give each
+// block its own.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "core/cuda/gpu.h"
+#include "core/tensor.h"
+
+namespace halftone::cuda {
+
+inline constexpr int kWarp = 32;
+/// Threads of a block, unless a kernel has reasons for another number: eight warps hide latency well, and leave each
+/// thread enough registers.
+inline constexpr int kThreads = 256;
+inline constexpr std::int64_t kMaxBlocks = std::numeric_limits<int>::max();
+
+constexpr std::int64_t ceil_div(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
+
+/// Queues a kernel on the device's stream; an empty grid is no launch.
+template <class... Params, class... Args>
+void launch(Gpu& g, void (*kernel)(Params...), dim3 blocks, dim3 threads, const Args&... args) {
+  if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
+  use(g.device);
+  cudaLaunchConfig_t config{};
+  config.gridDim = blocks;
+  config.blockDim = threads;
+  config.stream = g.stream;
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...));
+}
+
+/// As many blocks as `n` pieces of work take at one piece a block.
+inline dim3 grid(std::int64_t n) {
+  check(n <= kMaxBlocks, "a CUDA kernel cannot have ", n, " blocks, only ", kMaxBlocks);
+  return dim3(static_cast<unsigned>(n));
+}
+
+/// Blocks for a loop in which a thread takes every (blocks * threads)-th piece of `n`: as many as the device runs at
+/// once, so that what a block sets up or reduces is done no more often than needed.
+inline dim3 resident_grid(const Gpu& g, std::int64_t n, int threads = kThreads) {
+  return grid(
+      std::min<std::int64_t>(ceil_div(n, threads), static_cast<std::int64_t>(g.multiprocessors) * (2048 / threads)));
+}
+
+/// This thread's place among all of a one-dimensional grid.
+__device__ inline std::int64_t thread_in_grid() {
+  return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ inline std::int64_t threads_in_grid() { return static_cast<std::int64_t>(gridDim.x) * blockDim.x; }
+
+/// Tells the host of an index out of range: the next call that waits for the device throws IndexError. The kernel goes
+/// on without the element, so that no memory is touched that is not its own and the device stays usable.
+__device__ inline void report(BadIndex* bad, const char* op, std::int64_t index, std::int64_t size) {
+  if (atomicCAS(&bad->claimed, 0u, 1u) != 0u) return;  // the first one is told
+  bad->op = op;
+  bad->index = index;
+  bad->size = size;
+  __threadfence_system();
+}
+
+}  // namespace halftone::cuda
