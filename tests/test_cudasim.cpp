@@ -149,9 +149,10 @@ __global__ void read_at_kernel(int* out, const int* in, long at) { *out = in[at]
 
 __global__ void reverse_kernel(int* data) {
   __shared__ int tile[256];
-  tile[threadIdx.x] = data[threadIdx.x];
+  int* mine = data + blockIdx.x * blockDim.x;
+  tile[threadIdx.x] = mine[threadIdx.x];
   __syncthreads();
-  data[threadIdx.x] = tile[blockDim.x - 1 - threadIdx.x];
+  mine[threadIdx.x] = tile[blockDim.x - 1 - threadIdx.x];
 }
 
 // Rounds of halves, with threads that leave before the later barriers.
@@ -274,6 +275,7 @@ __global__ void dead_lane_kernel(int* out) {
 [[maybe_unused]] __global__ void assert_kernel([[maybe_unused]] int limit) {
   assert(static_cast<int>(threadIdx.x) < limit);
 }
+__global__ void misaligned_kernel(char* bytes) { *reinterpret_cast<float2*>(bytes + 4) = {1, 2}; }
 __global__ void trap_kernel() { __trap(); }
 __global__ void order_kernel(int* order, int* counter) { order[atomicAdd(counter, 1)] = static_cast<int>(blockIdx.x); }
 struct Table {
@@ -293,6 +295,9 @@ TEST_CASE("a block's threads meet at barriers, whoever has left", "[cudasim]") {
   const Buffer<int> data(values);
   CHECK(launch(nullptr, 1, 256, reverse_kernel, data.data) == cudaSuccess);
   std::reverse(values.begin(), values.end());
+  CHECK(data.read() == values);
+  CHECK(launch(nullptr, 4, 64, reverse_kernel, data.data) == cudaSuccess);  // each block has a tile of its own
+  for (auto at = values.begin(); at != values.end(); at += 64) std::reverse(at, at + 64);
   CHECK(data.read() == values);
 
   const Buffer<int> out(3);
@@ -466,6 +471,14 @@ TEST_CASE("a freed block is nobody's", "[cudasim]") {
   CHECK(launch(stream, 1, 1, read_at_kernel, out.data, gone, 0L) == cudaSuccess);
   CHECK(cudaStreamSynchronize(stream) == cudaErrorIllegalAddress);
   CHECK_THAT(only_report(), ContainsSubstring("out of bounds or freed"));
+}
+
+TEST_CASE("a vector that is not aligned is an error", "[cudasim]") {
+  const Fresh fresh;
+  const Buffer<char> bytes(64);
+  CHECK(launch(nullptr, 1, 1, misaligned_kernel, bytes.data) == cudaSuccess);
+  CHECK(cudaDeviceSynchronize() == cudaErrorMisalignedAddress);
+  CHECK_THAT(only_report(), ContainsSubstring("misaligned address: it writes 8 bytes"));
 }
 
 TEST_CASE("another device's memory needs peer access", "[cudasim]") {

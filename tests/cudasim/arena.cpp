@@ -1,4 +1,4 @@
-#include "arena.h"
+#include "tests/cudasim/arena.h"
 
 #include <sys/mman.h>
 
@@ -7,7 +7,7 @@
 #include <cstring>
 #include <new>
 
-#include "asan.h"
+#include "tests/cudasim/asan.h"
 
 namespace cudasim::detail {
 Arenas arenas;

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "include/cudasim.h"
+#include <cudasim.h>
 
 namespace cudasim::detail {
 constexpr std::size_t kArenaBytes = std::size_t{32} << 30;

@@ -2,8 +2,8 @@
 #include <bit>
 #include <cstdint>
 
-#include "block.h"
-#include "watch.h"
+#include "tests/cudasim/block.h"
+#include "tests/cudasim/watch.h"
 
 using namespace cudasim::detail;
 

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <string>
 
-#include "include/cudasim/launch.h"
+#include <cudasim/launch.h>
 // The simulator itself writes threadIdx and its kin.
 #define CUDASIM_BUILTIN
-#include "include/cudasim/device_language.h"
+#include <cudasim/device_language.h>
 
 namespace cudasim::detail {
 constexpr unsigned kMaxThreads = 1024;

@@ -1,4 +1,4 @@
-#include "capture.h"
+#include "tests/cudasim/capture.h"
 
 #include <algorithm>
 #include <utility>

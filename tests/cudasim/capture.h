@@ -1,6 +1,6 @@
 // Work recorded instead of queued.
 #pragma once
-#include "state.h"
+#include "tests/cudasim/state.h"
 
 struct CUgraph_st {
   std::vector<std::unique_ptr<CUgraphNode_st>> nodes;

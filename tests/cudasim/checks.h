@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "state.h"
+#include "tests/cudasim/state.h"
 
 namespace cudasim::detail {
 const Pinned* find_pinned(std::uintptr_t address);

@@ -1,9 +1,9 @@
 // The test's side: cudasim.h.
 #include <stdexcept>
 
-#include "arena.h"
-#include "include/cudasim.h"
-#include "state.h"
+#include <cudasim.h>
+#include "tests/cudasim/arena.h"
+#include "tests/cudasim/state.h"
 
 using namespace cudasim::detail;
 

@@ -1,9 +1,9 @@
 // Copies and fills.
 #include <cstring>
 
-#include "arena.h"
-#include "checks.h"
-#include "state.h"
+#include "tests/cudasim/arena.h"
+#include "tests/cudasim/checks.h"
+#include "tests/cudasim/state.h"
 
 using namespace cudasim;
 using namespace cudasim::detail;

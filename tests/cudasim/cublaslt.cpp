@@ -1,12 +1,12 @@
 // cuBLASLt by plain loops. Strict where the library is: what it refuses, or leaves undefined, is refused here too.
-#include "include/cublasLt.h"
+#include <cublasLt.h>
 
 #include <algorithm>
 #include <cstring>
 #include <new>
 
-#include "include/cudasim/library.h"
-#include "library_values.h"
+#include <cudasim/library.h>
+#include "tests/cudasim/library_values.h"
 
 struct cublasLtContext {
   int device;

@@ -1,14 +1,14 @@
 // cuDNN's convolutions by plain loops. Strict where the library is: what it refuses, or leaves undefined, is refused
 // here too.
-#include "include/cudnn.h"
+#include <cudnn.h>
 
 #include <algorithm>
 #include <cstring>
 #include <limits>
 #include <vector>
 
-#include "include/cudasim/library.h"
-#include "library_values.h"
+#include <cudasim/library.h>
+#include "tests/cudasim/library_values.h"
 
 struct cudnnContext {
   int device = 0;

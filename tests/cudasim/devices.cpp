@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "include/cudasim/launch.h"
-#include "state.h"
+#include <cudasim/launch.h>
+#include "tests/cudasim/state.h"
 
 using namespace cudasim;
 using namespace cudasim::detail;

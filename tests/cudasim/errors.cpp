@@ -1,5 +1,5 @@
 // CUDA's errors by name and in words.
-#include "include/cuda_runtime_api.h"
+#include <cuda_runtime_api.h>
 
 namespace {
 struct Text {

@@ -1,4 +1,4 @@
-#include "faults.h"
+#include "tests/cudasim/faults.h"
 
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -9,11 +9,11 @@
 #include <cstdlib>
 #include <utility>
 
-#include "arena.h"
-#include "asan.h"
-#include "block.h"
-#include "checks.h"
-#include "library_calls.h"
+#include "tests/cudasim/arena.h"
+#include "tests/cudasim/asan.h"
+#include "tests/cudasim/block.h"
+#include "tests/cudasim/checks.h"
+#include "tests/cudasim/library_calls.h"
 
 namespace cudasim::detail {
 namespace {

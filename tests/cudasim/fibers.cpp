@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "asan.h"
-#include "block.h"
-#include "state.h"
+#include "tests/cudasim/asan.h"
+#include "tests/cudasim/block.h"
+#include "tests/cudasim/state.h"
 
 namespace cudasim::detail {
 using boost::context::detail::fcontext_t;

@@ -1,7 +1,7 @@
 // Graphs: a captured graph is instantiated and launched as one item of work of a stream.
 #include <utility>
 
-#include "capture.h"
+#include "tests/cudasim/capture.h"
 
 using namespace cudasim;
 using namespace cudasim::detail;

@@ -1,9 +1,9 @@
-#include "heap.h"
+#include "tests/cudasim/heap.h"
 
 #include <algorithm>
 #include <iterator>
 
-#include "arena.h"
+#include "tests/cudasim/arena.h"
 
 namespace cudasim::detail {
 namespace {

@@ -5,23 +5,23 @@
 #include <cstring>
 #include <mutex>
 
-#include "watch.h"
+#include "tests/cudasim/watch.h"
 
 using namespace cudasim::detail;
 
 namespace {
-void access(const volatile void* address, std::size_t bytes, Mode mode, void* pc) {
-  watch(reinterpret_cast<std::uintptr_t>(address), bytes, mode, pc);
+void access(const volatile void* address, std::size_t bytes, Mode mode, void* pc, bool aligned = true) {
+  watch(reinterpret_cast<std::uintptr_t>(address), bytes, mode, pc, aligned);
 }
 }  // namespace
 
-#define CUDASIM_HOOK(bytes)                                                                                   \
-  void __tsan_read##bytes(void* p) { access(p, bytes, Mode::read, __builtin_return_address(0)); }             \
-  void __tsan_write##bytes(void* p) { access(p, bytes, Mode::write, __builtin_return_address(0)); }           \
-  void __tsan_unaligned_read##bytes(void* p) { access(p, bytes, Mode::read, __builtin_return_address(0)); }   \
-  void __tsan_unaligned_write##bytes(void* p) { access(p, bytes, Mode::write, __builtin_return_address(0)); } \
-  void __tsan_volatile_read##bytes(void* p) { access(p, bytes, Mode::read, __builtin_return_address(0)); }    \
-  void __tsan_volatile_write##bytes(void* p) { access(p, bytes, Mode::write, __builtin_return_address(0)); }  \
+#define CUDASIM_HOOK(bytes)                                                                                          \
+  void __tsan_read##bytes(void* p) { access(p, bytes, Mode::read, __builtin_return_address(0)); }                    \
+  void __tsan_write##bytes(void* p) { access(p, bytes, Mode::write, __builtin_return_address(0)); }                  \
+  void __tsan_unaligned_read##bytes(void* p) { access(p, bytes, Mode::read, __builtin_return_address(0), false); }   \
+  void __tsan_unaligned_write##bytes(void* p) { access(p, bytes, Mode::write, __builtin_return_address(0), false); } \
+  void __tsan_volatile_read##bytes(void* p) { access(p, bytes, Mode::read, __builtin_return_address(0)); }           \
+  void __tsan_volatile_write##bytes(void* p) { access(p, bytes, Mode::write, __builtin_return_address(0)); }         \
   static_assert(bytes > 0)
 
 // Atomics really happen. The order the caller asked for is never stronger than this.

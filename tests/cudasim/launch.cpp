@@ -2,11 +2,11 @@
 #include <numeric>
 #include <utility>
 
-#include "block.h"
-#include "checks.h"
-#include "state.h"
-#include "symbols.h"
-#include "watch.h"
+#include "tests/cudasim/block.h"
+#include "tests/cudasim/checks.h"
+#include "tests/cudasim/state.h"
+#include "tests/cudasim/symbols.h"
+#include "tests/cudasim/watch.h"
 
 // Side by side, so that the checks of memory accesses know them by their addresses.
 #define CUDASIM_BUILTINS __attribute__((section("cudasim_builtins")))

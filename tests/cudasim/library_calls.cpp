@@ -1,15 +1,15 @@
-#include "library_calls.h"
+#include "tests/cudasim/library_calls.h"
 
 #include <csetjmp>
 #include <exception>
 #include <utility>
 
-#include "arena.h"
-#include "checks.h"
-#include "faults.h"
-#include "include/cudasim/library.h"
-#include "state.h"
-#include "watch.h"
+#include <cudasim/library.h>
+#include "tests/cudasim/arena.h"
+#include "tests/cudasim/checks.h"
+#include "tests/cudasim/faults.h"
+#include "tests/cudasim/state.h"
+#include "tests/cudasim/watch.h"
 
 namespace cudasim::detail {
 namespace {

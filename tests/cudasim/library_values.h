@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <library_types.h>
 #include "core/float16.h"
-#include "include/library_types.h"
 
 namespace cudasim {
 

@@ -3,10 +3,10 @@
 #include <cstring>
 #include <new>
 
-#include "arena.h"
-#include "asan.h"
-#include "checks.h"
-#include "state.h"
+#include "tests/cudasim/arena.h"
+#include "tests/cudasim/asan.h"
+#include "tests/cudasim/checks.h"
+#include "tests/cudasim/state.h"
 
 using namespace cudasim;
 using namespace cudasim::detail;

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "arena.h"
-#include "faults.h"
-#include "state.h"
+#include "tests/cudasim/arena.h"
+#include "tests/cudasim/faults.h"
+#include "tests/cudasim/state.h"
 
 namespace cudasim::detail {
 namespace {

@@ -1,4 +1,4 @@
-#include "races.h"
+#include "tests/cudasim/races.h"
 
 #include <sys/mman.h>
 

@@ -2,8 +2,8 @@
 #pragma once
 #include <cstdint>
 
-#include "arena.h"
-#include "block.h"
+#include "tests/cudasim/arena.h"
+#include "tests/cudasim/block.h"
 
 namespace cudasim::detail {
 // One access in 64 bits: which block (by serial number), at which of its ticks, which thread, which of the four bytes.

@@ -1,4 +1,4 @@
-#include "regions.h"
+#include "tests/cudasim/regions.h"
 
 #include <link.h>
 #include <sys/mman.h>

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "arena.h"
+#include "tests/cudasim/arena.h"
 
 namespace cudasim::detail {
 // Four bytes of shared memory.

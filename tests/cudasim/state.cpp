@@ -1,10 +1,10 @@
-#include "state.h"
+#include "tests/cudasim/state.h"
 
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
 
-#include "arena.h"
+#include "tests/cudasim/arena.h"
 
 namespace cudasim::detail {
 World& world() {

@@ -14,9 +14,9 @@
 #include <thread>
 #include <vector>
 
-#include "heap.h"
-#include "include/cuda_runtime_api.h"
-#include "include/cudasim.h"
+#include <cuda_runtime_api.h>
+#include <cudasim.h>
+#include "tests/cudasim/heap.h"
 
 namespace cudasim::detail {
 struct Queue;

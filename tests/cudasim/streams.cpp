@@ -1,7 +1,7 @@
 // Streams and events: the calls.
 #include <utility>
 
-#include "state.h"
+#include "tests/cudasim/state.h"
 
 using namespace cudasim;
 using namespace cudasim::detail;

@@ -1,4 +1,4 @@
-#include "symbols.h"
+#include "tests/cudasim/symbols.h"
 
 #include <cxxabi.h>
 #include <elf.h>
@@ -11,7 +11,7 @@
 #include <memory>
 #include <vector>
 
-#include "faults.h"
+#include "tests/cudasim/faults.h"
 
 namespace cudasim::detail {
 namespace {

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <string>
 
-#include "block.h"
-#include "checks.h"
+#include "tests/cudasim/block.h"
+#include "tests/cudasim/checks.h"
 
 namespace cudasim::detail {
 namespace {

@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cuda_runtime_api.h"
-#include "library_types.h"
+#include <cuda_runtime_api.h>
+#include <library_types.h>
 
 enum cublasStatus_t {
   CUBLAS_STATUS_SUCCESS = 0,

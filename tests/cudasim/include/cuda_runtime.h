@@ -1,9 +1,9 @@
 // A simulated CUDA runtime: kernels and the calls around them, compiled as C++ and executed on the CPU. See
 // ../README.md.
 #pragma once
-#include "cuda_runtime_api.h"
-#include "cudasim/device_language.h"
-#include "cudasim/launch.h"
+#include <cuda_runtime_api.h>
+#include <cudasim/device_language.h>
+#include <cudasim/launch.h>
 
 // CUDA's C++ header lets cudaMalloc and its kin take the address of any pointer.
 template <class T> cudaError_t cudaMalloc(T** pointer, std::size_t bytes) {

@@ -1,6 +1,6 @@
 // The functions of CUDA's runtime that the simulator implements, with CUDA's signatures.
 #pragma once
-#include "driver_types.h"
+#include <driver_types.h>
 
 #define CUDART_VERSION 12080
 

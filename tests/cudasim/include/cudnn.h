@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cuda_runtime_api.h"
+#include <cuda_runtime_api.h>
 
 enum cudnnStatus_t {
   CUDNN_STATUS_SUCCESS = 0,

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstddef>
 
-#include "vector_types.h"
+#include <vector_types.h>
 
 enum cudaError {
   cudaSuccess = 0,

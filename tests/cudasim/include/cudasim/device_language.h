@@ -9,7 +9,7 @@
 #include <source_location>
 #include <type_traits>
 
-#include "../vector_types.h"
+#include <vector_types.h>
 
 #define __global__
 #define __device__

@@ -4,7 +4,7 @@
 #include <tuple>
 #include <utility>
 
-#include "../cuda_runtime_api.h"
+#include <cuda_runtime_api.h>
 
 namespace cudasim {
 using KernelAddress = void (*)();

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <functional>
 
-#include "../driver_types.h"
+#include <driver_types.h>
 
 namespace cudasim {
 // Queues work on a stream as one library call. The device's memory, and its enabled peers', is accessible while it
