@@ -371,6 +371,9 @@ TEST_CASE("convolutions of tensors that start anywhere", "[convolution][products
     Tensor y = shifted(e.g);
     backend(y).conv(e.s, shifted(e.x), shifted(e.w), shifted(e.bias), y);
     CHECK(differences(y, rounded(e.y, dtype)) == 0);
+    const Tensor apart = to_device(e.bias, dtype).view({-1, 1}).expand({-1, 2}).contiguous().select(1, 1);
+    backend(y).conv(e.s, shifted(e.x), shifted(e.w), apart, y);
+    CHECK(differences(y, rounded(e.y, dtype)) == 0);
   }
 }
 

@@ -8,6 +8,7 @@ namespace {
 /// In memory's order the channel changes every `inner` elements, and starts again after the last.
 struct Channels {
   std::int64_t count, inner;
+  std::int64_t bias_stride;
 };
 
 template <class C>
@@ -25,7 +26,7 @@ __global__ void __launch_bounds__(kThreads) fill_channels(Memory bias, Memory y,
   C values[kCount];
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
-    values[i] = bias.load<C>(channel);
+    values[i] = bias.load<C>(channel * channels.bias_stride);
     if (++within < channels.inner) continue;
     within = 0;
     if (++channel == channels.count) channel = 0;
@@ -41,7 +42,7 @@ __global__ void __launch_bounds__(kThreads) fill_channels(Memory bias, Memory y,
 
 void fill_with_bias(const Tensor& bias, Tensor& y) {
   const std::int64_t count = y.size(1);
-  const Channels channels{count, y.is_contiguous() ? y.numel() / (y.size(0) * count) : 1};
+  const Channels channels{count, y.is_contiguous() ? y.numel() / (y.size(0) * count) : 1, bias.stride(0)};
   with_arithmetic<false>(y.dtype(), [&]<class C>(Type<C>) {
     const std::int64_t blocks = ceil_div(y.numel(), std::int64_t{kPerThread<C>} * kThreads);
     launch(gpu(y), &fill_channels<C>, grid(blocks), kThreads, memory_of(bias), memory_of(y), channels, y.numel());
