@@ -1,6 +1,6 @@
 // The simulated CUDA runtime itself: that right programs run right, and that wrong ones are caught and told so.
 #if __has_include("cudasim.h")
-#include "cudasim.h"
+#include <cudasim.h>
 
 #include <cuda_runtime.h>
 #include <sys/wait.h>
@@ -16,7 +16,7 @@
 #include <thread>
 #include <vector>
 
-#include "cudasim/library.h"
+#include <cudasim/library.h>
 #include "tests/catch.h"
 
 namespace {
@@ -275,7 +275,7 @@ __global__ void dead_lane_kernel(int* out) {
 [[maybe_unused]] __global__ void assert_kernel([[maybe_unused]] int limit) {
   assert(static_cast<int>(threadIdx.x) < limit);
 }
-__global__ void misaligned_kernel(char* bytes) { *reinterpret_cast<float2*>(bytes + 4) = {1, 2}; }
+__global__ void misaligned_kernel(char* bytes) { *reinterpret_cast<double*>(bytes + 4) = 1; }
 __global__ void trap_kernel() { __trap(); }
 __global__ void order_kernel(int* order, int* counter) { order[atomicAdd(counter, 1)] = static_cast<int>(blockIdx.x); }
 struct Table {

@@ -200,9 +200,10 @@ TEST_CASE("data_parallel_device_args: indices, devices, names; output_device; di
   const auto on = devices(3);
   TwoLayers net;
   const Tensor x = randn({4, 4});
-  CHECK(DataParallel(net, {0, 1})->devices() == std::vector<Device>{on[0], on[1]});
-  CHECK(DataParallel(net, std::vector<int>{0, 2})->devices() == std::vector<Device>{on[0], on[2]});
-  CHECK(DataParallel(net, on, 1)->forward(x).device() == on[1]);
+  const auto index = [&](std::size_t k) { return std::max<int>(on[k].index(), 0); };
+  CHECK(DataParallel(net, {index(0), index(1)})->devices() == std::vector<Device>{on[0], on[1]});
+  CHECK(DataParallel(net, std::vector<int>{index(0), index(2)})->devices() == std::vector<Device>{on[0], on[2]});
+  CHECK(DataParallel(net, on, index(1))->forward(x).device() == on[1]);
   CHECK(DataParallel(net, on, on[2])->forward(x).device() == on[2]);
   CHECK(DataParallel(net, {on[0]}, on[2])->forward(x).device() == on[2]);
   CHECK(parallel::data_parallel(net, x, on, on[1]).device() == on[1]);

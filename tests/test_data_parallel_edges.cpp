@@ -84,9 +84,9 @@ TEST_CASE("data_parallel_function_deletion: double backward after the wrapper is
 
 TEST_CASE("data_parallel_model_no_refcycles: nothing is left", "[parallel]") {
   const auto on = devices(3);
-  parallel::data_parallel(TwoLayers(), randn({6, 4}), on).sum().backward();
-  const std::int64_t before = live_tensors();
+  std::int64_t before = 0;
   for (int i = 0; i < 3; ++i) {
+    if (i == 1) before = live_tensors();  // what libraries keep from their first call on is there by now
     TwoLayers net;
     DataParallel parallel(net, on);
     for (int step = 0; step < 3; ++step) parallel(randn({6, 4})).sum().backward();

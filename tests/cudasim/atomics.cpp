@@ -15,7 +15,7 @@ template <> struct Bits<double> { using Type = std::uint64_t; };
 // Replaces the value by next(value) in one step and returns the old one.
 template <class T, class Next> __attribute__((always_inline)) inline T update(T* address, Next next) {
   note_atomic();
-  watch(reinterpret_cast<std::uintptr_t>(address), sizeof(T), Mode::atomic, __builtin_return_address(0));
+  watch(reinterpret_cast<std::uintptr_t>(address), sizeof(T), Mode::atomic, __builtin_return_address(0), true);
   using Raw = typename Bits<T>::Type;
   auto* raw = reinterpret_cast<Raw*>(address);
   Raw old = __atomic_load_n(raw, __ATOMIC_RELAXED);

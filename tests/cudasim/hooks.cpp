@@ -68,8 +68,12 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
-void __tsan_read_range(void* p, unsigned long bytes) { access(p, bytes, Mode::read, __builtin_return_address(0)); }
-void __tsan_write_range(void* p, unsigned long bytes) { access(p, bytes, Mode::write, __builtin_return_address(0)); }
+void __tsan_read_range(void* p, unsigned long bytes) {
+  access(p, bytes, Mode::read, __builtin_return_address(0), false);
+}
+void __tsan_write_range(void* p, unsigned long bytes) {
+  access(p, bytes, Mode::write, __builtin_return_address(0), false);
+}
 CUDASIM_HOOK(1);
 CUDASIM_HOOK(2);
 CUDASIM_HOOK(4);
