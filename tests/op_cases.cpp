@@ -359,11 +359,11 @@ Tensor make_input(std::string_view word, std::size_t k, Dtype dtype) {
   const std::size_t colon = word.find(':');
   const std::string_view kind = colon == std::string_view::npos ? "any" : word.substr(0, colon);
   const Dims sizes = parse_sizes(colon == std::string_view::npos ? word : word.substr(colon + 1));
-  const Tensor values = empty(sizes, kFloat64);
+  const Tensor values = empty(sizes, TensorOptions(kFloat64).device(kCPU));
   for (std::int64_t i = 0; i < values.numel(); ++i) {
     values.data_ptr<double>()[i] = value_of(kind, hash(static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(k)));
   }
-  return values.to(dtype_of_kind(kind, dtype));
+  return values.to(get_default_device(), dtype_of_kind(kind, dtype));
 }
 
 std::vector<Tensor> make_inputs(const OpCase& c, Dtype dtype) {
