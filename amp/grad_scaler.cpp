@@ -5,6 +5,7 @@
 
 #include "amp/autocast.h"
 #include "autograd/ops.h"
+#include "core/cuda_graph.h"
 #include "core/runtime.h"
 #include "kernels/backend.h"
 #include "optim/clip.h"
@@ -29,7 +30,7 @@ void validate(const GradScalerOptions& o) {
 }
 
 Tensor counts_tensor(const ScaleState& s, Device device) {
-  Tensor counts = empty({3}, kInt32);
+  Tensor counts = empty({3}, TensorOptions(kInt32).device(kCPU));
   const std::int32_t fields[] = {s.clean_steps, s.skipped, s.skipped_in_a_row};
   std::copy_n(fields, 3, counts.data_ptr<std::int32_t>());
   return counts.to(device);
@@ -127,6 +128,7 @@ void GradScaler::check_has_flags(const std::vector<Tensor>& flags) {
 // holds an old flag can still read it.
 Tensor GradScaler::fresh_flag(Device device) {
   constexpr std::int64_t kBlock = 64;
+  if (cuda::is_capturing(device)) return zeros({}, TensorOptions(kFloat32).device(device));  // anew at every replay
   FlagBlock& block = flag_blocks_[device];
   if (!block.zeros.defined() || block.used == kBlock)
     block = {zeros({kBlock}, TensorOptions(kFloat32).device(device)), 0};
@@ -216,6 +218,10 @@ void GradScaler::update() {
   for (const auto& [optimizer, record] : records_) flags.insert(flags.end(), record.flags.begin(), record.flags.end());
   check(!flags.empty(), "GradScaler.update: No inf checks were recorded prior to update. Call step() first");
   const Tensor flag = total(flags);
+  if (cuda::is_capturing(scale_.device())) {  // the next replay reads the same tensors
+    backend(scale_).next_scale(rule(), scale_, counts_, flag, scale_, counts_);
+    return end_iteration(scale_, counts_);
+  }
   Tensor new_scale = empty_like(scale_), new_counts = empty_like(counts_);
   backend(scale_).next_scale(rule(), scale_, counts_, flag, new_scale, new_counts);
   history_.push_back({updates_++, scale_, flag});

@@ -34,7 +34,8 @@ NestedList::NestedList(std::initializer_list<NestedList> parts) : sizes_{static_
 
 Tensor tensor(const NestedList& data, const TensorOptions& options) {
   const NoGradGuard no_grad;
-  Tensor out = empty(data.sizes(), options.has_dtype() ? options.dtype() : resolved(data.dtype()));
+  const Dtype dtype = options.has_dtype() ? options.dtype() : resolved(data.dtype());
+  Tensor out = empty(data.sizes(), TensorOptions(dtype).device(kCPU));
   visit_all(out.dtype(), [&]<class T>(Type<T>) {
     T* to = out.data_ptr<T>();
     for (const Scalar& value : data.values()) *to++ = value.to<T>();

@@ -94,7 +94,7 @@ Tensor Generator::get_state() const {
   std::copy(words_.begin(), words_.end(), state.words);
   state.second_normal = second_normal_.value_or(0);
   state.has_second_normal = second_normal_.has_value();
-  Tensor bytes = empty(sizeof(State), kUInt8);
+  Tensor bytes = empty(sizeof(State), TensorOptions(kUInt8).device(kCPU));
   std::memcpy(bytes.data_ptr(), &state, sizeof(State));
   return bytes;
 }

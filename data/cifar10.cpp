@@ -55,8 +55,8 @@ std::vector<std::uint8_t> read_records(const std::vector<std::string>& paths) {
 LabelledImages load(const std::string& root, bool train) {
   const std::vector<std::uint8_t> records = read_records(find_files(root, train));
   const std::int64_t count = static_cast<std::int64_t>(records.size()) / kRecord;
-  const Tensor pixels = empty({count, 3, 32, 32}, kUInt8);
-  const Tensor labels = empty(count, kInt64);
+  const Tensor pixels = empty({count, 3, 32, 32}, TensorOptions(kUInt8).device(kCPU));
+  const Tensor labels = empty(count, TensorOptions(kInt64).device(kCPU));
   for (std::int64_t i = 0; i < count; ++i) {
     const std::uint8_t* const record = records.data() + i * kRecord;
     labels.data_ptr<std::int64_t>()[i] = record[0];

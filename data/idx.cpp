@@ -94,7 +94,7 @@ Tensor parse_idx(std::span<const std::uint8_t> bytes, std::int64_t dims, const s
   check(given >= count, name, " is truncated: ", given, " bytes of data, but ", sizes, " needs ", count);
   check(given == count, name, " is damaged: ", given - count, " bytes follow the data of ", sizes);
 
-  Tensor values = empty(sizes, kUInt8);
+  Tensor values = empty(sizes, TensorOptions(kUInt8).device(kCPU));
   std::memcpy(values.data_ptr(), bytes.data() + header, given);
   return values;
 }

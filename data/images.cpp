@@ -53,7 +53,7 @@ LabelledImages::LabelledImages(Tensor pixels, Tensor targets)
 
 const Tensor& LabelledImages::images() const {
   std::call_once(floats_->made, [this] {
-    const Tensor all = empty(pixels_.sizes(), kFloat32);
+    const Tensor all = empty(pixels_.sizes(), TensorOptions(kFloat32).device(kCPU));
     to_unit_interval(pixels_.const_data_ptr<std::uint8_t>(), all.data_ptr<float>(), all.numel());
     floats_->images = all;
   });
@@ -71,7 +71,8 @@ Example<> LabelledImages::get_stacked(ArrayRef<std::size_t> indices) const {
   for (const std::size_t index : indices)
     check<IndexError>(index < this->count(), "dataset: index ", index, " is out of range for ", this->count(),
                       " images");
-  Example<> batch(empty(with_count(pixels_, count), kFloat32), empty(count, kInt64));
+  Example<> batch(empty(with_count(pixels_, count), TensorOptions(kFloat32).device(kCPU)),
+                  empty(count, TensorOptions(kInt64).device(kCPU)));
   const std::uint8_t* const from = pixels_.const_data_ptr<std::uint8_t>();
   const std::int64_t* const labels = targets_.const_data_ptr<std::int64_t>();
   float* const to = batch.data.data_ptr<float>();

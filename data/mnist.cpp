@@ -26,7 +26,7 @@ Tensor read(const std::string& path, std::int64_t dims) { return parse_idx(read_
 Tensor to_labels(const Tensor& bytes, const std::string& path) {
   const std::int64_t count = bytes.numel();
   const std::uint8_t* const from = bytes.const_data_ptr<std::uint8_t>();
-  Tensor labels = empty(count, kInt64);
+  Tensor labels = empty(count, TensorOptions(kInt64).device(kCPU));
   std::int64_t* const to = labels.data_ptr<std::int64_t>();
   for (std::int64_t i = 0; i < count; ++i) {
     check(from[i] < kClasses, path, ": label ", i, " is ", int{from[i]}, ", not a digit");

@@ -7,7 +7,7 @@ namespace halftone::data::transforms {
 namespace detail {
 
 Tensor per_channel(ArrayRef<double> values) {
-  Tensor t = empty({static_cast<std::int64_t>(values.size()), 1, 1}, kFloat32);
+  Tensor t = empty({static_cast<std::int64_t>(values.size()), 1, 1}, TensorOptions(kFloat32).device(kCPU));
   std::transform(values.begin(), values.end(), t.data_ptr<float>(), [](double v) { return static_cast<float>(v); });
   return t;
 }

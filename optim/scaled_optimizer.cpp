@@ -2,6 +2,7 @@
 
 #include "autograd/context.h"
 #include "autograd/ops.h"
+#include "core/cuda_graph.h"
 #include "kernels/backend.h"
 
 namespace halftone::optim {
@@ -50,6 +51,8 @@ void MasterState::write_back(const Tensor& param) {
 void fit_state(Tensor& state, const Tensor& param) {
   const Dtype dtype = state_dtype(param);
   if (!state.defined()) {
+    check(!cuda::is_capturing(param.device()), "optimizer: the state of ", describe(param),
+          " would start anew at every replay of the graph; take one step before it is captured");
     state = zeros_like(param, TensorOptions(dtype));
   } else if (state.dtype() != dtype || state.device() != param.device()) {
     state = state.to(param.device(), dtype);
