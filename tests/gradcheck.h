@@ -61,15 +61,17 @@ inline std::string gradcheck(const Function& f, In given, Steps steps = {}) {
     if (!inputs[k].is_floating_point()) continue;
     const Tensor grad = grads[leaf].defined() ? grads[leaf].contiguous() : zeros_like(inputs[k]);
     ++leaf;
-    double* x = inputs[k].data_ptr<double>();
+    const Tensor x = alias(inputs[k].detach(), {inputs[k].numel()}, {1}, 0);
+    const Tensor values = x.cpu().clone(), slopes = grad.cpu();
     for (std::int64_t i = 0; i < inputs[k].numel(); ++i) {
-      const double kept = x[i];
-      x[i] = kept + steps.size;
-      const double above = weighted_sum(f, inputs);
-      x[i] = kept - steps.size;
-      const double below = weighted_sum(f, inputs);
-      x[i] = kept;
-      const double numeric = (above - below) / (2 * steps.size), analytic = grad.data_ptr<double>()[i];
+      const double kept = values.data_ptr<double>()[i];
+      const auto at = [&](double value) {
+        x[i].fill_(value);
+        return weighted_sum(f, inputs);
+      };
+      const double above = at(kept + steps.size), below = at(kept - steps.size);
+      x[i].fill_(kept);
+      const double numeric = (above - below) / (2 * steps.size), analytic = slopes.data_ptr<double>()[i];
       if (!(std::abs(numeric - analytic) <= steps.absolute + steps.relative * std::abs(numeric)))
         return str("input ", k, ", element ", i, ": backward gives ", analytic, ", differences ", numeric);
     }

@@ -17,7 +17,7 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 std::vector<double> list(const Tensor& t) {
-  const Tensor flat = t.detach().to(kFloat64).contiguous();
+  const Tensor flat = t.detach().cpu().to(kFloat64).contiguous();
   return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
 }
 using Doubles = std::vector<double>;

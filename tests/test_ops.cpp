@@ -58,9 +58,9 @@ const std::map<std::string, Golden>& golden_values() {
 Tensor weights(std::int64_t n, std::size_t k) { return make_input(std::to_string(n), k); }
 
 std::vector<double> numbers_of(const Tensor& t) {
-  const Tensor flat = t.detach().to(kFloat64).contiguous().reshape({t.numel()});
+  const Tensor flat = t.detach().cpu().to(kFloat64).contiguous().reshape({t.numel()});
   const std::int64_t n = flat.numel(), step = std::max<std::int64_t>(1, n / 6);
-  std::vector<double> out{flat.dot(weights(n, 90)).item<double>(), flat.dot(weights(n, 91)).item<double>()};
+  std::vector<double> out{flat.dot(weights(n, 90).cpu()).item<double>(), flat.dot(weights(n, 91).cpu()).item<double>()};
   for (std::int64_t i = 0; i < n && i <= 6 * step; i += step) out.push_back(flat.data_ptr<double>()[i]);
   return out;
 }
@@ -232,7 +232,7 @@ namespace {
 
 // The dtype of a case's result in a region of bfloat16, or Undefined if the region refuses the op.
 Dtype result_in_region(const OpCase& c, In inputs) {
-  const amp::autocast region(kCPU, kBFloat16);
+  const amp::autocast region(get_default_device().type(), kBFloat16);
   try {
     return c.run(inputs).dtype();
   } catch (const Error&) {

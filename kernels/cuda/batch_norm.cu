@@ -1,5 +1,5 @@
-// Batch normalization of x [N, C, ...] over all axes but 1, and its gradients: one pass over memory for the sums of each
-// channel, one for the result.
+// Batch normalization of x [N, C, ...] over all axes but 1, and its gradients: one pass over memory for the sums of
+// each channel, one for the result.
 #include "kernels/cuda/channels.cuh"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/folds.cuh"
@@ -47,9 +47,7 @@ void fold_channels(const Op& op, const ChannelShape& at, const std::array<const 
 }
 
 /// Two doubles for each channel.
-Tensor pairs_for(const Tensor& x) {
-  return empty({2 * x.size(1)}, TensorOptions(kFloat64).device(x.device()));
-}
+Tensor pairs_for(const Tensor& x) { return empty({2 * x.size(1)}, TensorOptions(kFloat64).device(x.device())); }
 
 // ---------------------------------------------------------------- forward
 

@@ -114,7 +114,8 @@ void run_channels(const ChannelShape& shape, const Op& op, const std::array<cons
   }
   // A thread takes some packs, so that it does not look up its channel for each; but neighbours read side by side.
   constexpr std::int64_t kPacksOfThread = 4;
-  job.lanes = static_cast<int>(std::max(lanes_for(ceil_div(packs, kPacksOfThread)), std::min<std::uint64_t>(lanes_for(packs), 8)));
+  job.lanes = static_cast<int>(
+      std::max(lanes_for(ceil_div(packs, kPacksOfThread)), std::min<std::uint64_t>(lanes_for(packs), 8)));
   dim3 blocks = grid(ceil_div(job.rows, kThreads / job.lanes));
   blocks.y = static_cast<unsigned>(std::min(ceil_div(packs, job.lanes * kPacksOfThread), kMostBlocks));
   launch(g, &channel_runs<C, Op>, blocks, kThreads, op, job);

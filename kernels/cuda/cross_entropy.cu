@@ -80,7 +80,7 @@ Labels labels_of(const Tensor& labels, std::int64_t ignored) {
 void CudaBackend::cross_entropy(const Tensor& logits, const Tensor& labels, const Tensor& weight,
                                 std::int64_t ignore_index, double smoothing, Tensor& loss, Tensor& lse) {
   if (logits.size(0) == 0) return;
-  const CrossEntropyLoss op{labels_of(labels, ignore_index), smoothing,     line_of(loss), line_of(lse),
+  const CrossEntropyLoss op{labels_of(labels, ignore_index), smoothing,      line_of(loss), line_of(lse),
                             gpu(logits).bad_index_on_device, "cross_entropy"};
   with_real({logits.dtype()}, [&]<class C>(Type<C>) {
     run_rows<C>(logits.device(), op, {logits.size(0)}, logits.size(1),

@@ -39,7 +39,8 @@ FoldShape shape_fold(const FoldAxes& axes, int multiprocessors) {
   const std::int64_t worthwhile = std::min(batches / (lanes * kBatchesOfThread), kMostShares);
   const std::int64_t shares = std::max<std::int64_t>(std::min(wanted, worthwhile), 1);
   shape.share = ceil_div(ceil_div(axes.count, shares), lanes * kBatch) * lanes * kBatch;
-  shape.shares = static_cast<int>(std::max<std::int64_t>(ceil_div(axes.count, std::max<std::int64_t>(shape.share, 1)), 1));
+  shape.shares =
+      static_cast<int>(std::max<std::int64_t>(ceil_div(axes.count, std::max<std::int64_t>(shape.share, 1)), 1));
   return shape;
 }
 

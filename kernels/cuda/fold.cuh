@@ -200,9 +200,8 @@ __device__ typename Op::Near fold_share(const Op& op, const Folding<Op::kInputs>
 #pragma unroll
     for (int i = 0; i < kIn; ++i) {
       const std::int64_t offset = base[i] + f.reduced.offset(i, j);
-      visit_as<C>(f.in[i].dtype, [&]<class T>(Type<T>) {
-        in[i][0] = widen<C>(static_cast<const T*>(f.in[i].data)[offset]);
-      });
+      visit_as<C>(f.in[i].dtype,
+                  [&]<class T>(Type<T>) { in[i][0] = widen<C>(static_cast<const T*>(f.in[i].data)[offset]); });
     }
     op.take(near, in, at);
   }

@@ -86,9 +86,9 @@ void CudaBackend::layer_norm_grad(const Tensor& g, const Tensor& x, const Tensor
   const std::int64_t rows = width == 0 ? 0 : x.numel() / width;
   with_real({x.dtype()}, [&]<class C>(Type<C>) {
     if (dx.defined()) {
-      run_rows<C>(x.device(), LayerNormGrad{line_of(mean), line_of(rstd)}, {rows}, width,
-                  std::array{dense_rows(g, width), dense_rows(x, width), shared_row(weight, 1, 1),
-                             dense_rows(dx, width)});
+      run_rows<C>(
+          x.device(), LayerNormGrad{line_of(mean), line_of(rstd)}, {rows}, width,
+          std::array{dense_rows(g, width), dense_rows(x, width), shared_row(weight, 1, 1), dense_rows(dx, width)});
     }
     if (!dweight.defined() && !dbias.defined()) return;
     const Dims by_column = {width, 1}, by_row = {1, 0};

@@ -150,8 +150,7 @@ template <class C> void reduce_floating(const Reduce& r, const Job& job) {
   switch (r.kind) {
     case ReduceKind::sum: return job.sum<C>(Mapped{Map::itself}, Divided{1, false});
     case ReduceKind::mean: return job.sum<C>(Mapped{Map::itself}, Divided{n, true});
-    case ReduceKind::variance:
-      return job.run(VarianceFold<C>{{}, std::max(n - r.correction, 0.0), memory_of(job.y)});
+    case ReduceKind::variance: return job.run(VarianceFold<C>{{}, std::max(n - r.correction, 0.0), memory_of(job.y)});
     default: return norm<C>(job, r.p);
   }
 }

@@ -94,8 +94,8 @@ __global__ void __launch_bounds__(kThreads) scan_rows(ScanJob job, Pass pass, Su
       const T* x = static_cast<const T*>(job.x.data) + offsets[0];
 #pragma unroll
       for (int k = 0; k < kItems; ++k) {
-        values[k] = mine + k < last ? static_cast<A>(widen<C>(x[(mine + k) * job.x_stride]))
-                                    : Scan::template identity<A>();
+        values[k] =
+            mine + k < last ? static_cast<A>(widen<C>(x[(mine + k) * job.x_stride])) : Scan::template identity<A>();
       }
     });
 #pragma unroll

@@ -151,14 +151,16 @@ template <class TheShape, int Held, int Late, int Outputs> class RowTeam {
 
   template <class F> __device__ auto sum(std::int64_t n, F f) const {
     C total = 0;
-    passes(n, [&](std::int64_t i) { total += f(i); }, [](std::int64_t) {});
+    passes(
+        n, [&](std::int64_t i) { total += f(i); }, [](std::int64_t) {});
     return together(total, [](C a, C b) { return a + b; });
   }
   /// NaN may get lost.
   template <class F> __device__ auto max(std::int64_t n, F f) const {
     C top = -std::numeric_limits<C>::infinity();
     const auto larger = [](C a, C b) { return b > a ? b : a; };
-    passes(n, [&](std::int64_t i) { top = larger(top, f(i)); }, [](std::int64_t) {});
+    passes(
+        n, [&](std::int64_t i) { top = larger(top, f(i)); }, [](std::int64_t) {});
     return together(top, larger);
   }
   template <class F> __device__ void each(std::int64_t n, F f) const {
@@ -172,7 +174,8 @@ template <class TheShape, int Held, int Late, int Outputs> class RowTeam {
     if constexpr (Shape::kWhole) {
       w_->kept.first = first_of(0);
       const Out<Full> kept{&w_->kept};
-      passes(n, [&](std::int64_t i) { kept(i, f(i)); }, [](std::int64_t) {});
+      passes(
+          n, [&](std::int64_t i) { kept(i, f(i)); }, [](std::int64_t) {});
       return In<Full>{&w_->kept};
     } else {
       return f;
