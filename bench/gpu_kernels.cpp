@@ -24,8 +24,10 @@ Tensors on_cpu(const Kernel& kernel) {
   constexpr std::int64_t kCheckedRows = 16;
   const std::int64_t rows = kernel.tensors[0].size(0);
   Tensors copies;
-  for (const Tensor& t : kernel.tensors) {
-    const bool cut = !kernel.whole && t.defined() && t.dim() > 0 && t.size(0) == rows && rows > kCheckedRows;
+  for (std::size_t i = 0; i < kernel.tensors.size(); ++i) {
+    const Tensor& t = kernel.tensors[i];
+    const bool shared = std::ranges::find(kernel.shared, i) != kernel.shared.end();
+    const bool cut = !kernel.whole && !shared && t.defined() && t.dim() > 0 && t.size(0) == rows && rows > kCheckedRows;
     copies.push_back(t.defined() ? (cut ? t.slice(0, 0, kCheckedRows) : t).to(kCPU, false, true) : Tensor());
   }
   return copies;

@@ -13,14 +13,15 @@ namespace bench {
 
 using Tensors = std::vector<Tensor>;
 
-/// A call of a backend's method on tensors that are there. Everything of the first tensor's length along axis 0 belongs
-/// to its rows, so that a slice can be computed anew on the CPU.
+/// A call of a backend's method on tensors that are there. Tensors as long as the first one along axis 0 have a row for
+/// each of its rows, so that some of the rows can be computed anew on the CPU.
 struct Kernel {
   Tensors tensors;                   // what it reads, then what it writes
   std::vector<std::size_t> results;  // those of them to check
   double bytes = 0;                  // that have to be read and written
   std::function<void(Backend&, Tensors&)> run;
-  bool whole = false;  // results depend on all rows: checked on all of them
+  bool whole = false;                    // results depend on all rows: checked on all of them
+  std::vector<std::size_t> shared = {};  // tensors of all rows, whatever their length
 };
 
 /// A kernel that is made when its turn comes: all of them at once would not fit.
@@ -159,9 +160,10 @@ class Kernels {
     add("layer_norm" + suffix, dtype, [=, this] {
       const Tensor x = matrix(dtype, width(wanted)), w = rand({x.size(1)}, dtype), b = randn({x.size(1)}, dtype);
       const Tensor mean = empty({x.size(0)}, kFloat32), rstd = empty({x.size(0)}, kFloat32);
-      return Kernel{{x, w, b, empty_like(x), mean, rstd}, {3, 5}, 2 * size_of(x), [](Backend& backend, Tensors& t) {
-                      backend.layer_norm(t[0], t[1], t[2], t[0].size(1), 1e-5, t[3], t[4], t[5]);
-                    }};
+      const auto run = [](Backend& backend, Tensors& t) {
+        backend.layer_norm(t[0], t[1], t[2], t[0].size(1), 1e-5, t[3], t[4], t[5]);
+      };
+      return Kernel{{x, w, b, empty_like(x), mean, rstd}, {3, 5}, 2 * size_of(x), run, false, {1, 2}};
     });
     add("layer_norm_grad" + suffix, dtype, [=, this] {
       const Tensor g = matrix(dtype, width(wanted)), x = matrix(dtype, width(wanted)), w = rand({x.size(1)}, dtype);
