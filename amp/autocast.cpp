@@ -20,7 +20,16 @@ class CastCache {
     hit = entry.source.defined() && entry.storage == source.storage() && entry.version == source._version();
     ++(hit ? info_.hits : info_.misses);
     if (!hit) entry = make(source, dtype);
+    if (entry.used) *entry.used = true;
     return entry.cast;
+  }
+  void put(const Tensor& source, const Tensor& cast, bool* used) {
+    entries_[{source.unsafeGetTensorImpl(), cast.dtype()}] = {source, source.storage(), source._version(), cast, used};
+    any_provided_ = true;
+  }
+  /// Whether somebody else made a cast of this tensor: asked for tensors that the cache keeps no casts of by itself.
+  bool is_provided(const Tensor& source, Dtype dtype) const {
+    return any_provided_ && entries_.contains({source.unsafeGetTensorImpl(), dtype});
   }
   CacheInfo info() const {
     CacheInfo info = info_;
@@ -28,7 +37,10 @@ class CastCache {
     for (const auto& [key, entry] : entries_) info.bytes += entry.cast.nbytes();
     return info;
   }
-  void clear() { entries_.clear(); }
+  void clear() {
+    entries_.clear();
+    any_provided_ = false;
+  }
 
  private:
   struct Entry {
@@ -36,6 +48,7 @@ class CastCache {
     std::shared_ptr<Storage> storage;  // with the version: a weight that was written to, or exchanged, is cast anew
     std::uint32_t version = 0;
     Tensor cast;
+    bool* used = nullptr;
   };
 
   // Recorded even when the first use is not: a later one may need the gradient. All uses send theirs to this one node,
@@ -43,12 +56,13 @@ class CastCache {
   static Entry make(const Tensor& source, Dtype dtype) {
     const AutoGradMode recording(true);
     Tensor cast = source.to(dtype);
-    cast.grad_fn()->sum_dtype = kFloat32;
+    if (const auto node = cast.grad_fn()) node->sum_dtype = kFloat32;
     return {source, source.storage(), source._version(), std::move(cast)};
   }
 
   std::map<std::pair<const TensorImpl*, Dtype>, Entry> entries_;
   CacheInfo info_;
+  bool any_provided_ = false;
 };
 
 }  // namespace
@@ -74,11 +88,19 @@ class Region final : public InputFilter {
     const Dtype dtype = wanted_output(op.precision, first.dtype());
     return dtype == Dtype::Undefined ? std::nullopt : std::optional(dtype);
   }
+  Tensor lower(const Tensor& x) override {
+    const AutocastState::Setting& setting = state_.of(x.device().type());
+    const bool casts = setting.enabled && castable(x.dtype()) && x.dtype() != setting.low;
+    return casts ? cast(x, setting.low, setting.low, kNoPosition) : Tensor();
+  }
+  void provide(const Tensor& x, const Tensor& cast, bool* used) override { cache_->put(x, cast, used); }
   std::unique_ptr<InputFilter> for_another_thread() const override {
     return std::make_unique<Region>(state_, nullptr);  // with a cache of its own: there is no lock
   }
 
  private:
+  static constexpr std::size_t kNoPosition = 64;  // not among the inputs of an op
+
   static bool lives_on(const Tensor& x, DeviceType type) { return x.defined() && x.device().type() == type; }
   [[noreturn]] static void refuse(const OpInfo& op);
   void cast_inputs(const OpInfo& op, DeviceType type, std::span<Tensor> inputs);
@@ -111,7 +133,8 @@ Tensor Region::cast(const Tensor& x, Dtype dtype, Dtype low, std::size_t positio
     c.observer = nullptr;
   });
   const bool is_parameter = x.dtype() == kFloat32 && x.requires_grad() && x.is_leaf() && !x.is_view();
-  if (!state_.cache_enabled || dtype != low || !is_parameter) return x.to(dtype);
+  const bool kept = state_.cache_enabled && dtype == low && is_parameter;
+  if (!kept && !cache_->is_provided(x, dtype)) return x.to(dtype);
   bool hit = false;
   Tensor cached = cache_->get(x, dtype, hit);
   if (hit && position < 64) hits_ |= std::uint64_t{1} << position;

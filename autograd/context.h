@@ -20,6 +20,11 @@ class InputFilter {
   virtual void operator()(const OpInfo& op, std::span<Tensor> inputs) = 0;
   /// The result dtype for an op whose precision is full_if_unset and whose caller named none; nothing to leave it.
   virtual std::optional<Dtype> output_dtype(const OpInfo& op, const Tensor& first) = 0;
+  /// x as an op of lower precision would get it, kept for later ops where the filter keeps casts; undefined when such
+  /// an op would take x as it is.
+  virtual Tensor lower(const Tensor& x) = 0;
+  /// Makes `cast` the answer of lower(x) until x is written to. `used`, if given, is set when an op gets it.
+  virtual void provide(const Tensor& x, const Tensor& cast, bool* used = nullptr) = 0;
   /// A filter that does the same in another thread: a filter serves one thread alone.
   virtual std::unique_ptr<InputFilter> for_another_thread() const = 0;
 };

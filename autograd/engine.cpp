@@ -35,7 +35,7 @@ class Pass {
 
  private:
   Tensor validated(const Node& node, const GradTarget& target, Tensor grad, const Node* from) const;
-  void add(Tensor& sum, Tensor grad) const;
+  void add(Tensor& sum, Tensor grad, Dtype sum_dtype) const;
   void visit(Pending task);
   void run_hooks(Pending& task) const;
   void capture(const Pending& task);
@@ -70,15 +70,20 @@ Tensor Pass::validated(const Node& node, const GradTarget& target, Tensor grad, 
           target.sizes);
     grad = sum_to_size(grad, target.sizes);
   }
-  const Dtype dtype = node.sum_dtype == Dtype::Undefined ? target.dtype : node.sum_dtype;
-  return grad.dtype() == dtype ? grad : grad.to(dtype);
+  return grad.dtype() == target.dtype || grad.dtype() == node.sum_dtype ? grad : grad.to(target.dtype);
 }
 
-// Adds in place only where nobody else can see the memory.
-void Pass::add(Tensor& sum, Tensor grad) const {
+// Adds in place only where nobody else can see the memory. A gradient that comes alone needs no wider dtype.
+void Pass::add(Tensor& sum, Tensor grad, Dtype sum_dtype) const {
   if (!sum.defined()) {
     sum = std::move(grad);
-  } else if (!create_graph_ && sum.use_count() == 1 && sum.storage().use_count() == 1 && !sum.is_view()) {
+    return;
+  }
+  if (sum_dtype != Dtype::Undefined) {
+    sum = sum.to(sum_dtype);
+    grad = grad.to(sum_dtype);
+  }
+  if (!create_graph_ && sum.use_count() == 1 && sum.storage().use_count() == 1 && !sum.is_view()) {
     sum.add_(grad);
   } else if (!create_graph_ && grad.use_count() == 1 && grad.storage().use_count() == 1 && !grad.is_view()) {
     grad.add_(sum);
@@ -97,7 +102,7 @@ void Pass::send(const Edge& edge, Tensor grad, const Node* from) {
     task.node = edge.node;
     task.grads.resize(edge.node->targets().size());
   }
-  add(task.grads[edge.slot], std::move(grad));
+  add(task.grads[edge.slot], std::move(grad), edge.node->sum_dtype);
 }
 
 void Pass::run() {

@@ -53,8 +53,8 @@ class Node : public std::enable_shared_from_this<Node> {
   std::size_t num_outputs() { return edges().size(); }
   std::size_t num_inputs() const { return targets().size(); }
 
-  /// The dtype in which gradients sent here are summed, when that is wider than the target's: the cast of a weight that
-  /// a region uses many times.
+  /// The dtype in which two or more gradients sent here are summed, when that is wider than the target's: the cast of a
+  /// weight that a region uses many times.
   Dtype sum_dtype = Dtype::Undefined;
   bool released = false;
   /// Hooks by output, run on the whole gradient before backward. Null until there is one.

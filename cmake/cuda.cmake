@@ -55,6 +55,10 @@ elseif(HALFTONE_DEVICE_CODE STREQUAL "SIM")
   endif()
   set_source_files_properties(${HALFTONE_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)
   add_subdirectory(tests/cudasim)
+  # The pragmas are nvcc's. Kernels run here to be looked at, not to be fast.
+  set_property(SOURCE ${HALFTONE_CUDA_SOURCES} APPEND PROPERTY COMPILE_OPTIONS -Wno-unknown-pragmas
+    $<$<CONFIG:Release>:-O1>)
+  halftone_check_kernels(${HALFTONE_CUDA_SOURCES})
 endif()
 
 if(HALFTONE_DEVICE_CODE STREQUAL "OFF")

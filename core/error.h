@@ -15,6 +15,8 @@ class Error : public std::exception {
   const char* what() const noexcept override { return message_.c_str(); }
   /// The message alone; the same as what(), which carries no backtrace.
   const char* what_without_backtrace() const noexcept { return message_.c_str(); }
+  /// Says where it happened, in front of the message: for who catches an error and throws it on.
+  void add_prefix(const std::string& prefix) { message_.insert(0, prefix); }
 
  private:
   std::string message_;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 #include "core/tensor.h"
 
@@ -87,6 +88,9 @@ void fill_uniform(const Tensor& y, double from, double to, Generator& generator)
 void fill_normal(const Tensor& y, double mean, double std, Generator& generator);
 /// Whole numbers in [from, to).
 void fill_random(const Tensor& y, std::int64_t from, std::int64_t to, Generator& generator);
+/// The first and the end of the whole numbers in [from, to) to which rounding to a dtype stays in that range. Throws
+/// where `from` or to - 1 is out of the dtype's bounds, or there are none.
+std::pair<std::int64_t, std::int64_t> whole_numbers(Dtype dtype, std::int64_t from, std::int64_t to);
 /// Whole numbers from 0 to the largest one such that all up to it have the dtype's exact representation.
 void fill_random(const Tensor& y, Generator& generator);
 /// 1 with probability p, else 0.

@@ -210,20 +210,27 @@ template <class T> void check_bounds(std::int64_t from, std::int64_t to) {
 
 }  // namespace
 
-void fill_random(const Tensor& y, std::int64_t from, std::int64_t to, Generator& generator) {
-  check_host("random_", y);
-  visit_all(y.dtype(), [&]<class T>(Type<T>) {
-    std::int64_t low = from, high = to;
+std::pair<std::int64_t, std::int64_t> whole_numbers(Dtype dtype, std::int64_t from, std::int64_t to) {
+  std::int64_t low = from, high = to;
+  visit_all(dtype, [&]<class T>(Type<T>) {
     check_bounds<T>(low, high);
     if constexpr (kFloating<T>) {
       tighten<T>(low, high);
-      check<ValueError>(low < high, "random_: no whole number of ", y.dtype(), " lies in [", from, ", ", to, ")");
+      check<ValueError>(low < high, "random_: no whole number of ", dtype, " lies in [", from, ", ", to, ")");
     }
-    const auto range = static_cast<std::uint64_t>(high) - static_cast<std::uint64_t>(low);
-    const bool wide = range >= 1u << 28;  // a remainder of 32 bits would be too uneven
+  });
+  return {low, high};
+}
+
+void fill_random(const Tensor& y, std::int64_t from, std::int64_t to, Generator& generator) {
+  check_host("random_", y);
+  const auto [low, high] = whole_numbers(y.dtype(), from, to);
+  const auto first = static_cast<std::uint64_t>(low), range = static_cast<std::uint64_t>(high) - first;
+  const bool wide = range >= 1u << 28;  // a remainder of 32 bits would be too uneven
+  visit_all(y.dtype(), [&, first = first]<class T>(Type<T>) {
     fill_each<T>(y, generator, [&] {
       const std::uint64_t word = wide ? generator.random64() : generator.random();
-      return whole<T>(static_cast<std::int64_t>(word % range + static_cast<std::uint64_t>(low)));
+      return whole<T>(static_cast<std::int64_t>(word % range + first));
     });
   });
 }

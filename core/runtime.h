@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "core/device.h"
 
@@ -18,10 +19,18 @@ struct MemoryStats {
   std::int64_t allocations = 0;  // calls of allocate so far
 };
 
+/// What a device is, as far as its runtime can tell; 0 is unknown.
+struct DeviceProperties {
+  std::string name;
+  std::int64_t total_memory = 0;  // bytes
+  int multiprocessors = 0;
+};
+
 class Runtime {
  public:
   virtual ~Runtime() = default;
   virtual int device_count() const = 0;
+  virtual DeviceProperties properties(Device) const { return {}; }
   /// 64-byte aligned memory, uninitialised. Throws Error naming the size, the device and what is in use.
   virtual void* allocate(Device device, std::size_t bytes) = 0;
   /// Takes back what allocate gave, with the same size.

@@ -19,13 +19,24 @@ class Storage {
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
-  void* data() const { return data_; }
+  /// Fetches contents that were deferred.
+  void* data() const {
+    if (deferred_.load(std::memory_order_acquire)) [[unlikely]]
+      fetch();
+    return data_;
+  }
   std::size_t nbytes() const { return bytes_; }
   Device device() const { return device_; }
 
   /// Counts in-place writes, so that backward can tell that a saved tensor was changed.
   std::uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
+
+  /// Lets `fetch(memory)` fill the memory when somebody first asks for it, in that thread; what nobody asks for costs
+  /// nothing. Takes the place of an earlier fetch. Not while others use the storage.
+  void defer(std::function<void(void*)> fetch);
+  /// Whether nobody has asked for what was deferred.
+  bool is_deferred() const { return deferred_.load(std::memory_order_acquire); }
 
  private:
   void* data_ = nullptr;
@@ -34,6 +45,11 @@ class Storage {
   bool owned_ = true;
   std::atomic<std::uint32_t> version_{0};
   std::function<void(void*)> deleter_;
+
+  struct Deferred;
+  void fetch() const;
+  mutable std::atomic<bool> deferred_{false};
+  std::unique_ptr<Deferred> fetch_;
 };
 
 }  // namespace halftone

@@ -133,6 +133,7 @@ class Backend {
                    const Tensor& found_inf) = 0;
   /// `skipped` (int64, one element, may be undefined) counts the steps that found_inf prevented, this one too if it
   /// does; then the bias corrections are those of f.steps - skipped, else f's own. When it is written nobody reads it.
+  /// A replayed step, which the host cannot count, is taken from `skipped` when it is taken, and leaves it when not.
   virtual void adam(const AdamStep& f, TensorList params, TensorList grads, TensorList first, TensorList second,
                     TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf,
                     const Tensor& skipped = {}) = 0;

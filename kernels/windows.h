@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <string_view>
 
@@ -23,7 +24,7 @@ struct Window {
   std::int64_t in_size() const { return in[0] * in[1] * in[2]; }
   std::int64_t out_size() const { return out[0] * out[1] * out[2]; }
   std::int64_t kernel_size() const { return kernel[0] * kernel[1] * kernel[2]; }
-  bool operator==(const Window&) const = default;
+  auto operator<=>(const Window&) const = default;
 };
 
 /// A convolution: x is [batch, in_channels, in...], w is [out_channels, in_channels / groups, kernel...], y is
@@ -34,7 +35,7 @@ struct ConvShape {
   std::int64_t in_channels = 0;
   std::int64_t out_channels = 0;
   std::int64_t groups = 1;
-  bool operator==(const ConvShape&) const = default;
+  auto operator<=>(const ConvShape&) const = default;
 };
 
 /// A pool: x is [batch, channels, in...], y is [batch, channels, out...].

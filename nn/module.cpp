@@ -129,6 +129,11 @@ void Module::train(bool on) {
 }
 
 void Module::zero_grad(bool set_to_none) {
+  if (is_replica_) {
+    warn("zero_grad: " + display_name() +
+         " is a replica made by nn::DataParallel, whose parameters have no gradients of their own: zero_grad() has no "
+         "effect on it");
+  }
   for (const Tensor& parameter : parameters()) {
     if (!parameter.grad().defined()) continue;
     Tensor& grad = parameter.mutable_grad();

@@ -23,6 +23,10 @@ class InputArchive;
 
 namespace nn {
 
+namespace parallel {
+class Replicas;
+}  // namespace parallel
+
 /// What library modules print before their names. It is libtorch's, so that programs which compare such texts go on
 /// working.
 inline constexpr const char* kPrintPrefix = "torch::nn::";
@@ -154,6 +158,7 @@ class Module : public std::enable_shared_from_this<Module> {
 
  private:
   template <class Derived> friend class Cloneable;
+  friend class parallel::Replicas;
   friend std::ostream& operator<<(std::ostream& out, const Module& module);
 
   template <class HookType> struct Registered {
@@ -191,6 +196,7 @@ class Module : public std::enable_shared_from_this<Module> {
   mutable std::string name_;  // filled when first asked for
   std::string path_;
   bool is_training_ = true;
+  bool is_replica_ = false;  // its parameters are copies, whose gradients go to the originals
   std::vector<Registered<ForwardPreHook>> pre_hooks_;
   std::vector<Registered<ForwardHook>> hooks_;
   std::size_t hooks_made_ = 0;

@@ -15,6 +15,7 @@
 #include "nn/loss.h"
 #include "nn/module.h"
 #include "nn/norm.h"
+#include "nn/parallel/data_parallel.h"
 #include "nn/pooling.h"
 #include "nn/sequential.h"
 #include "nn/utils.h"

@@ -4,6 +4,7 @@
 
 #include "autograd/ops.h"
 #include "nn/detail.h"
+#include "nn/parallel/sync_batch_norm.h"
 
 namespace halftone::nn {
 
@@ -85,10 +86,18 @@ template <std::size_t D, class Derived> Tensor BatchNormImplBase<D, Derived>::fo
   check_input(x);
   const bool updates = this->is_training() && options.track_running_stats();
   const bool by_batch = this->is_training() || !running_mean.defined();
-  if (by_batch) check_batch(this->display_name() + ": ", x);
+  const bool joined = this->is_training() && group_;
+  if (by_batch && !joined) check_batch(this->display_name() + ": ", x);
   if (updates) num_batches_tracked.add_(1);
+  if (joined) return over_replicas(x, updates ? running_stats_step() : 0);
   return halftone::batch_norm(x, weight, bias, running_mean, running_var, by_batch, updates ? running_stats_step() : 0,
                               options.eps());
+}
+
+template <std::size_t D, class Derived>
+Tensor BatchNormImplBase<D, Derived>::over_replicas(const Tensor& x, double step) {
+  const parallel::SyncBatchNorm norm{*group_, rank_, options.eps(), step};
+  return norm(x, weight, bias, running_mean, running_var);
 }
 
 template class BatchNormImplBase<1, BatchNorm1dImpl>;

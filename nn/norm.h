@@ -4,6 +4,7 @@
 
 #include "core/arg.h"
 #include "nn/cloneable.h"
+#include "nn/parallel/joinable.h"
 
 namespace halftone::nn {
 
@@ -22,7 +23,7 @@ using BatchNorm3dOptions = BatchNormOptions;
 
 /// Normalises each channel of x [N, num_features, D sizes]: in training by the batch's statistics, otherwise by running
 /// ones.
-template <std::size_t D, class Derived> class BatchNormImplBase : public Cloneable<Derived> {
+template <std::size_t D, class Derived> class BatchNormImplBase : public Cloneable<Derived>, public parallel::Joinable {
  public:
   BatchNormImplBase(std::int64_t num_features) : BatchNormImplBase(BatchNormOptions(num_features)) {}  // NOLINT
   explicit BatchNormImplBase(const BatchNormOptions& norm_options) : options(norm_options) {
@@ -44,6 +45,7 @@ template <std::size_t D, class Derived> class BatchNormImplBase : public Cloneab
  private:
   void check_input(const Tensor& x) const;
   double running_stats_step() const;
+  Tensor over_replicas(const Tensor& x, double step);
 };
 
 /// x [N, C] or [N, C, L].

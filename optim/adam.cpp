@@ -1,6 +1,7 @@
 #include "optim/adam.h"
 
 #include "autograd/ops.h"
+#include "core/cuda_graph.h"
 #include "kernels/backend.h"
 
 namespace halftone::optim {
@@ -39,12 +40,16 @@ struct AdamBatch {
       const bool others_share_it = counter.use_count() > static_cast<long>(states.size()) + 1;
       return others_share_it ? counter.clone() : counter;
     }
+    check(
+        !cuda::is_capturing(params[0].device()), "Adam: the host counts the steps, so a captured graph would take the ",
+        "same one again and again; set capturable(true) or step by a GradScaler, and take one step before the capture");
     return may_skip ? zeros({}, TensorOptions(kInt64).device(params[0].device())) : counter;
   }
 
-  void run(AdamStep step, const Scaling& scaling) const {
+  void run(AdamStep step, const Scaling& scaling, bool capturable) const {
     const auto [grad_scale, found_inf] = scaling.on(params[0].device());
-    const Tensor skipped = skip_counter(found_inf.defined());
+    const Tensor skipped = skip_counter(found_inf.defined() || capturable);
+    step.replayed = cuda::is_capturing(params[0].device());
     for (AdamParamState* state : states) {
       ++state->attempted_;
       state->skipped_ = skipped;
@@ -91,7 +96,7 @@ template <bool Decoupled> void BasicAdam<Decoupled>::update(const Scaling& scali
                         .decoupled = Decoupled,
                         .amsgrad = options.amsgrad(),
                         .maximize = options.maximize()};
-    for (const auto& [key, batch] : batches) batch.run(step, scaling);
+    for (const auto& [key, batch] : batches) batch.run(step, scaling, options.capturable());
   }
 }
 

@@ -19,6 +19,9 @@ template <bool Decoupled> struct BasicAdamOptions : public OptimizerCloneableOpt
   TORCH_ARG(bool, maximize) = false;
   /// Updates 16-bit parameters in float32 copies and rounds these: small steps are not lost.
   TORCH_ARG(bool, master_weights) = false;
+  /// Counts the steps on the device, so that a step can be part of a captured cuda::Graph. Steps that a GradScaler
+  /// drives are counted there anyway.
+  TORCH_ARG(bool, capturable) = false;
 
  public:
   double get_lr() const override { return lr_; }
@@ -27,7 +30,7 @@ template <bool Decoupled> struct BasicAdamOptions : public OptimizerCloneableOpt
   template <class Visit> void visit_fields(Visit visit) {
     visit("lr", lr_), visit("beta1", std::get<0>(betas_)), visit("beta2", std::get<1>(betas_)), visit("eps", eps_);
     visit("weight_decay", weight_decay_), visit("amsgrad", amsgrad_), visit("maximize", maximize_);
-    visit("master_weights", master_weights_);
+    visit("master_weights", master_weights_), visit("capturable", capturable_);
   }
 };
 

@@ -254,7 +254,7 @@ struct Path {
 
 constexpr Dtype kFloatingDtypes[] = {kFloat16, kBFloat16, kFloat32, kFloat64};
 
-TEST_CASE("convolution and its gradients agree with plain loops in every dtype and layout", "[convolution]") {
+TEST_CASE("convolution and its gradients agree with plain loops in every dtype and layout", "[cpu][convolution]") {
   const bool portable = GENERATE(false, true);
   const Path path(portable);
   for (const Row& row : rows()) {
@@ -267,7 +267,7 @@ TEST_CASE("convolution and its gradients agree with plain loops in every dtype a
   }
 }
 
-TEST_CASE("convolution gives the same result from any number of threads", "[convolution][threads]") {
+TEST_CASE("convolution gives the same result from any number of threads", "[cpu][convolution][threads]") {
   const Path path(GENERATE(false, true));
   const int before = get_num_threads();
   const Problem problem(with_outputs({.rank = 2,
@@ -322,7 +322,7 @@ TEST_CASE("convolution gives the same result from any number of threads", "[conv
   set_num_threads(before);
 }
 
-TEST_CASE("convolution works without a bias, and with a float32 bias for 16-bit types", "[convolution]") {
+TEST_CASE("convolution works without a bias, and with a float32 bias for 16-bit types", "[cpu][convolution]") {
   const Path path(GENERATE(false, true));
   Problem p(
       with_outputs({.rank = 2, .batch = 2, .in_channels = 16, .out_channels = 16, .in = {6, 6}, .kernel = {3, 3}}));
@@ -342,7 +342,7 @@ TEST_CASE("convolution works without a bias, and with a float32 bias for 16-bit 
   }
 }
 
-TEST_CASE("weight gradients of 16-bit convolutions may be float32, unrounded", "[convolution]") {
+TEST_CASE("weight gradients of 16-bit convolutions may be float32, unrounded", "[cpu][convolution]") {
   const Path path(GENERATE(false, true));
   const Problem p(
       with_outputs({.rank = 2, .batch = 5, .in_channels = 16, .out_channels = 16, .in = {12, 12}, .kernel = {3, 3}}));

@@ -357,3 +357,24 @@ TEST_CASE("an ordered sequencer holds early results back, the other does not", "
   CHECK(pass(ordered) == count_to(5));
   CHECK(pass(as_it_comes) == arrival);
 }
+
+TEST_CASE("a loader that pins gives the same batches, in pinned memory where there is a GPU", "[data]") {
+  struct Numbers : datasets::Dataset<Numbers> {
+    Example<> get(std::size_t i) override {
+      const TensorOptions options = TensorOptions(kFloat32).device(kCPU);
+      return {full({2}, static_cast<double>(i), options), full({}, static_cast<double>(i), options)};
+    }
+    std::optional<std::size_t> size() const override { return 6; }
+  };
+  for (const std::size_t workers : {0, 2}) {
+    auto loader = make_data_loader(Numbers().map(transforms::Stack<>()), samplers::SequentialSampler(6),
+                                   DataLoaderOptions(4).workers(workers).pin_memory(true));
+    double sum = 0;
+    for (const auto& batch : *loader) {
+      CHECK(batch.data.is_pinned() == cuda::is_available());
+      CHECK(batch.target.is_pinned() == cuda::is_available());
+      sum += batch.data.sum().item<double>() + batch.target.sum().item<double>();
+    }
+    CHECK(sum == 45);
+  }
+}

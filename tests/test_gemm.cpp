@@ -150,7 +150,7 @@ struct Path {
 constexpr Dtype kProductDtypes[] = {kFloat16, kBFloat16, kFloat32, kFloat64, kUInt8, kInt8, kInt16, kInt32, kInt64};
 constexpr Dtype kFloatingDtypes[] = {kFloat16, kBFloat16, kFloat32, kFloat64};
 
-TEST_CASE("gemm multiplies every dtype from every layout into every layout", "[gemm]") {
+TEST_CASE("gemm multiplies every dtype from every layout into every layout", "[cpu][gemm]") {
   const Path path(GENERATE(false, true));
   for (const Dtype dtype : kProductDtypes)
     for (const Layout a : kInputLayouts)
@@ -159,7 +159,7 @@ TEST_CASE("gemm multiplies every dtype from every layout into every layout", "[g
           check_case({.dtype = dtype, .m = 5, .k = 7, .n = 6, .a = a, .b = b, .y = y});
 }
 
-TEST_CASE("gemm handles every combination of small sizes", "[gemm]") {
+TEST_CASE("gemm handles every combination of small sizes", "[cpu][gemm]") {
   const Path path(GENERATE(false, true));
   constexpr std::int64_t sizes[] = {0, 1, 2, 17};
   for (const Dtype dtype : kProductDtypes)
@@ -170,7 +170,7 @@ TEST_CASE("gemm handles every combination of small sizes", "[gemm]") {
             check_case({.dtype = dtype, .m = m, .k = k, .n = n, .a = layout, .b = layout});
 }
 
-TEST_CASE("gemm adds to y, adds the bias and applies the activation, rounding once", "[gemm]") {
+TEST_CASE("gemm adds to y, adds the bias and applies the activation, rounding once", "[cpu][gemm]") {
   const Path path(GENERATE(false, true));
   for (const Dtype dtype : kProductDtypes)
     for (const std::int64_t k : {0, 9})
@@ -190,7 +190,7 @@ TEST_CASE("gemm adds to y, adds the bias and applies the activation, rounding on
     check_case({.dtype = dtype, .m = 9, .k = 20, .n = 33, .bias = kFloat32});
 }
 
-TEST_CASE("gemm shares a matrix among a batch", "[gemm]") {
+TEST_CASE("gemm shares a matrix among a batch", "[cpu][gemm]") {
   const Path path(GENERATE(false, true));
   for (const Dtype dtype : kProductDtypes)
     for (const std::int64_t batch : {0, 1, 3, 16})
@@ -200,7 +200,7 @@ TEST_CASE("gemm shares a matrix among a batch", "[gemm]") {
               {.dtype = dtype, .batch = batch, .m = 4, .k = 5, .n = 6, .a_shared = a_shared, .b_shared = b_shared});
 }
 
-TEST_CASE("gemm gives the same result from any number of threads", "[gemm][threads]") {
+TEST_CASE("gemm gives the same result from any number of threads", "[cpu][gemm][threads]") {
   const Path path(GENERATE(false, true));
   const int before = get_num_threads();
   for (const int threads : {1, 2, 3}) {
@@ -220,7 +220,7 @@ TEST_CASE("gemm gives the same result from any number of threads", "[gemm][threa
   set_num_threads(before);
 }
 
-TEST_CASE("gemm multiplies a few rows by a large matrix", "[gemm]") {
+TEST_CASE("gemm multiplies a few rows by a large matrix", "[cpu][gemm]") {
   const Path path(GENERATE(false, true));
   for (const Dtype dtype : kFloatingDtypes)
     for (const std::int64_t m : {1, 2, 3, 4})
@@ -229,13 +229,13 @@ TEST_CASE("gemm multiplies a few rows by a large matrix", "[gemm]") {
           check_case({.dtype = dtype, .m = m, .k = 133, .n = 150, .b = b, .bias = dtype, .accumulate = accumulate});
 }
 
-TEST_CASE("gemm takes a wide matrix in panels", "[gemm]") {
+TEST_CASE("gemm takes a wide matrix in panels", "[cpu][gemm]") {
   for (const Layout b : {Layout::rows, Layout::cols})
     check_case(
         {.dtype = kBFloat16, .m = 256, .k = 512, .n = 1030, .b = b, .bias = kBFloat16, .activation = Activation::relu});
 }
 
-TEST_CASE("gemm may be called from several threads at once", "[gemm][threads]") {
+TEST_CASE("gemm may be called from several threads at once", "[cpu][gemm][threads]") {
   std::vector<std::thread> users;
   std::atomic<int> wrong{0};
   for (const Dtype dtype : {kFloat32, kBFloat16, kFloat16})
@@ -252,7 +252,7 @@ TEST_CASE("gemm may be called from several threads at once", "[gemm][threads]") 
   CHECK(wrong == 0);
 }
 
-TEST_CASE("16-bit products are summed in float32", "[gemm]") {
+TEST_CASE("16-bit products are summed in float32", "[cpu][gemm]") {
   const Path path(GENERATE(false, true));
   for (const Dtype dtype : {kFloat16, kBFloat16}) {
     const std::int64_t k = 5000;  // a sum kept in the dtype would stop at 2048 or 256
@@ -266,14 +266,14 @@ TEST_CASE("16-bit products are summed in float32", "[gemm]") {
   }
 }
 
-TEST_CASE("integer products wrap around", "[gemm]") {
+TEST_CASE("integer products wrap around", "[cpu][gemm]") {
   const std::int16_t a[] = {300, -7}, b[] = {300, 1000};
   std::int16_t y[] = {0};
   gemm({.dtype = kInt16, .a = {a, 1, 2, 2, 1}, .b = {b, 2, 1, 1, 1}, .y = {y, 1, 1, 1, 1}});
   CHECK(y[0] == static_cast<std::int16_t>(90000 - 7000));
 }
 
-TEST_CASE("infinities and NaN go through a product and its relu", "[gemm]") {
+TEST_CASE("infinities and NaN go through a product and its relu", "[cpu][gemm]") {
   const Path path(GENERATE(false, true));
   const float inf = std::numeric_limits<float>::infinity();
   const float a[] = {inf, 1, inf, -inf, 1, 2}, b[] = {1, 1};
@@ -309,7 +309,7 @@ template <class T> std::int64_t narrow_differences(std::uint32_t low) {
   return wrong;
 }
 
-TEST_CASE("bulk conversions give the bits of the scalar ones", "[gemm][convert]") {
+TEST_CASE("bulk conversions give the bits of the scalar ones", "[cpu][gemm][convert]") {
   CHECK(widen_differences<Half>() == 0);
   CHECK(widen_differences<BFloat16>() == 0);
   for (const std::uint32_t low : {0x000u, 0x001u, 0x7FFu, 0x800u, 0x801u, 0xFFFu}) {
@@ -318,7 +318,7 @@ TEST_CASE("bulk conversions give the bits of the scalar ones", "[gemm][convert]"
   }
 }
 
-TEST_CASE("bulk conversions touch nothing outside their range", "[gemm][convert]") {
+TEST_CASE("bulk conversions touch nothing outside their range", "[cpu][gemm][convert]") {
   for (std::int64_t n = 0; n < 40; ++n) {
     std::vector<float> wide(48, 3.0f);
     std::vector<Half> narrow_to(48, Half(5.0f));
@@ -329,7 +329,7 @@ TEST_CASE("bulk conversions touch nothing outside their range", "[gemm][convert]
   }
 }
 
-TEST_CASE("the note on the processor says something", "[gemm]") {
+TEST_CASE("the note on the processor says something", "[cpu][gemm]") {
   CHECK_FALSE(cpu_capability().empty());
   if (!has_onednn()) CHECK_FALSE(has_fast_bf16());
 }

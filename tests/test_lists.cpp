@@ -43,17 +43,21 @@ Tensor make(IntArrayRef sizes, Dtype dtype, Layout layout = Layout::contiguous) 
   return empty_strided(sizes, strides, dtype);
 }
 
+/// The arithmetic of the device under test.
+Backend& here() { return backend(get_default_device().type()); }
+
 /// Elements in row-major order, whatever the strides.
 void write(const Tensor& t, const Values& values) {
-  const Tensor dense = empty(t.sizes(), kFloat64);
+  const Tensor dense = empty(t.sizes(), TensorOptions(kFloat64).device(kCPU));
   std::copy(values.begin(), values.end(), dense.data_ptr<double>());
   Tensor to = t;
-  backend(kCPU).copy(dense, to);
+  here().copy(dense.to(t.device()), to);
 }
 Values read(const Tensor& t) {
   Tensor dense = empty(t.sizes(), kFloat64);
-  backend(kCPU).copy(t, dense);
-  return {dense.data_ptr<double>(), dense.data_ptr<double>() + dense.numel()};
+  here().copy(t, dense);
+  const Tensor host = dense.cpu();
+  return {host.data_ptr<double>(), host.data_ptr<double>() + host.numel()};
 }
 
 Tensor filled(IntArrayRef sizes, Dtype dtype, const Values& values, Layout layout = Layout::contiguous) {
@@ -63,7 +67,7 @@ Tensor filled(IntArrayRef sizes, Dtype dtype, const Values& values, Layout layou
 }
 Tensor zeros_of(IntArrayRef sizes, Dtype dtype, Layout layout = Layout::contiguous) {
   Tensor t = make(sizes, dtype, layout);
-  backend(kCPU).fill(t, 0.0);
+  here().fill(t, 0.0);
   return t;
 }
 Tensor one(double value, Dtype dtype = kFloat32) { return filled({}, dtype, {value}); }
@@ -113,7 +117,7 @@ TEST_CASE("SGD agrees with PyTorch", "[kernels][lists]") {
       f.first = true;
       for (const auto& g : kGradients) {
         const std::vector<Tensor> grads{filled({6}, dtype, values_of(g))};
-        backend(kCPU).sgd(f, p, grads, v, {}, {});
+        here().sgd(f, p, grads, v, {}, {});
         f.first = false;
       }
       check_close(read(p[0]), dtype == kFloat32 ? c.in_float : c.in_double, 2 * epsilon(dtype));
@@ -130,7 +134,7 @@ TEST_CASE("Adam and AdamW agree with PyTorch", "[kernels][lists]") {
       int number = 0;
       for (const auto& g : kGradients) {
         const std::vector<Tensor> grads{filled({6}, dtype, values_of(g))};
-        backend(kCPU).adam(step_of(c, ++number), p, grads, m, v, v_max, {}, {});
+        here().adam(step_of(c, ++number), p, grads, m, v, v_max, {}, {});
       }
       check_close(read(p[0]), dtype == kFloat32 ? c.in_float : c.in_double, 2 * epsilon(dtype));
     }
@@ -148,8 +152,8 @@ TEST_CASE("a step does the same in every layout and dtype", "[kernels][lists]") 
         const std::vector<Tensor> m{zeros_of(sizes, state, p_layout)}, v{zeros_of(sizes, state, g_layout)};
         AdamStep a = step_of(kAdam[2], 1);
         SgdStep s = step_of(kSgd[2]);
-        if (adam) backend(kCPU).adam(a, p, g, m, v, {}, one(0.5), one(0));
-        if (!adam) backend(kCPU).sgd(s, p, g, m, one(0.5), one(0));
+        if (adam) here().adam(a, p, g, m, v, {}, one(0.5), one(0));
+        if (!adam) here().sgd(s, p, g, m, one(0.5), one(0));
         CHECK(read(g[0]) == ramp(24, 0.5));  // divided by the scale, and written back
         return read(p[0]);
       };
@@ -166,19 +170,64 @@ TEST_CASE("a step does the same in every layout and dtype", "[kernels][lists]") 
 TEST_CASE("nothing is written when an overflow was found", "[kernels][lists]") {
   const std::vector<Tensor> p{filled({6}, kFloat32, ramp(6))}, g{filled({6}, kFloat32, ramp(6))};
   const std::vector<Tensor> m{zeros_of({6}, kFloat32)}, v{zeros_of({6}, kFloat32)};
-  backend(kCPU).sgd(step_of(kSgd[1]), p, g, m, one(2), one(1));
-  backend(kCPU).adam(step_of(kAdam[0], 1), p, g, m, v, {}, one(2), one(1));
+  here().sgd(step_of(kSgd[1]), p, g, m, one(2), one(1));
+  here().adam(step_of(kAdam[0], 1), p, g, m, v, {}, one(2), one(1));
   CHECK(read(p[0]) == ramp(6));
   CHECK(read(g[0]) == ramp(6));
   CHECK(read(m[0]) == Values(6, 0));
+}
+
+Tensor counter(std::int64_t value) {
+  Tensor t = empty({}, kInt64);
+  here().fill(t, value);
+  return t;
+}
+
+TEST_CASE("skipped steps are counted, and the bias corrections are those of the steps taken", "[kernels][lists]") {
+  const auto run = [](AdamStep f, double steps, std::int64_t skips, double overflow) {
+    const std::vector<Tensor> p{filled({40}, kFloat32, ramp(40))}, g{filled({40}, kFloat32, ramp(40))},
+        m{zeros_of({40}, kFloat32)}, v{zeros_of({40}, kFloat32)};
+    const Tensor skipped = counter(skips);
+    f.steps = steps;
+    here().adam(f, p, g, m, v, {}, {}, one(overflow), skipped);
+    return std::pair{read(p[0]), skipped.item<std::int64_t>()};
+  };
+  const AdamStep first = step_of(kAdam[0], 1), fourth = step_of(kAdam[0], 4);
+  const auto [once, zero] = run(first, 1, 0, 0);
+  CHECK(zero == 0);
+  CHECK(run(first, 5, 4, 0) == std::pair{once, std::int64_t{4}});
+  CHECK(run(fourth, 5, 4, 1) == std::pair{ramp(40), std::int64_t{5}});
+  CHECK(run(first, 4, 0, 0).first != once);
+  CHECK(run(first, 4, 0, 0).first == run(first, 9, 5, 0).first);
+}
+
+TEST_CASE("a replayed step is taken from the skipped ones when it is taken", "[kernels][lists]") {
+  // The host counted one step, at the capture; the runs are told apart by `skipped` alone.
+  const auto run = [](bool replayed, const std::vector<double>& overflows, std::int64_t count) {
+    const std::vector<Tensor> p{filled({40}, kFloat32, ramp(40)), filled({3000}, kFloat32, ramp(3000))},
+        g{filled({40}, kFloat32, ramp(40)), filled({3000}, kFloat32, ramp(3000))},
+        m{zeros_of({40}, kFloat32), zeros_of({3000}, kFloat32)},
+        v{zeros_of({40}, kFloat32), zeros_of({3000}, kFloat32)};
+    const Tensor skipped = counter(0);
+    AdamStep f = step_of(kAdam[0], 1);
+    f.replayed = replayed;
+    f.steps = 1;
+    for (const double overflow : overflows) {
+      here().adam(f, p, g, m, v, {}, {}, one(overflow), skipped);
+      if (!replayed) ++f.steps;
+    }
+    CHECK(skipped.item<std::int64_t>() == count);
+    return std::pair{read(p[0]), read(p[1])};
+  };
+  CHECK(run(true, {0, 0, 1, 0, 1}, -3) == run(false, {0, 0, 1, 0, 1}, 2));
 }
 
 TEST_CASE("without weight decay an infinite parameter stays infinite", "[kernels][lists]") {
   const double inf = std::numeric_limits<double>::infinity();
   const std::vector<Tensor> p{filled({1}, kFloat32, {inf})}, g{filled({1}, kFloat32, {1})}, m{zeros_of({1}, kFloat32)},
       v{zeros_of({1}, kFloat32)};
-  backend(kCPU).sgd(step_of(kSgd[0]), p, g, {}, {}, {});
-  backend(kCPU).adam(step_of(kAdam[0], 1), p, g, m, v, {}, {}, {});
+  here().sgd(step_of(kSgd[0]), p, g, {}, {}, {});
+  here().adam(step_of(kAdam[0], 1), p, g, m, v, {}, {}, {});
   CHECK(read(p[0]) == Values{inf});
 }
 
@@ -191,7 +240,7 @@ TEST_CASE("unscale multiplies and reports infinities and NaN", "[kernels][lists]
       std::vector<Tensor> tensors{filled(sizes, dtype, ramp(24), layout), filled({0}, dtype, {}),
                                   filled({1}, kFloat32, {4})};
       Tensor found = one(0);
-      backend(kCPU).unscale(tensors, one(0.5), found);
+      here().unscale(tensors, one(0.5), found);
       CHECK(read(found) == Values{0});
       CHECK(read(tensors[0]) == ramp(24, 0.0625));
       CHECK(read(tensors[2]) == Values{2});
@@ -200,7 +249,7 @@ TEST_CASE("unscale multiplies and reports infinities and NaN", "[kernels][lists]
         with_bad[17] = value;
         write(tensors[0], with_bad);
         found = one(0);
-        backend(kCPU).unscale(tensors, one(2), found);
+        here().unscale(tensors, one(2), found);
         CHECK(read(found) == Values{1});
         CHECK(read(tensors[0])[16] == 2 * with_bad[16]);
       }
@@ -211,17 +260,18 @@ TEST_CASE("unscale multiplies and reports infinities and NaN", "[kernels][lists]
 TEST_CASE("unscale tests float64 in float64", "[kernels][lists]") {
   const std::vector<Tensor> tensors{filled({1}, kFloat64, {1e300})};
   Tensor found = one(0);
-  backend(kCPU).unscale(tensors, one(1), found);
+  here().unscale(tensors, one(1), found);
   CHECK(read(found) == Values{0});
 }
 
 TEST_CASE("unscale by exactly 1 leaves every bit", "[kernels][lists]") {
-  const Tensor t = empty({2}, kFloat32);
+  const Tensor host = empty({2}, TensorOptions(kFloat32).device(kCPU));
   const std::uint32_t bits[] = {0x7FA00001u, 1u};  // a signalling NaN, a subnormal
-  std::memcpy(t.data_ptr(), bits, sizeof(bits));
+  std::memcpy(host.data_ptr(), bits, sizeof(bits));
+  const Tensor t = host.to(get_default_device());
   Tensor found = one(0);
-  backend(kCPU).unscale(std::vector<Tensor>{t}, one(1), found);
-  CHECK(std::memcmp(t.data_ptr(), bits, sizeof(bits)) == 0);
+  here().unscale(std::vector<Tensor>{t}, one(1), found);
+  CHECK(std::memcmp(t.cpu().data_ptr(), bits, sizeof(bits)) == 0);
   CHECK(read(found) == Values{1});
 }
 
@@ -230,9 +280,9 @@ TEST_CASE("memory that is shared is scaled once", "[kernels][lists]") {
     const Tensor row = filled({8}, dtype, {1, 2, 3, 4, 5, 6, 7, 8});
     const Values doubled{2, 4, 6, 8, 10, 12, 14, 16};
     Tensor found = one(0);
-    backend(kCPU).unscale(std::vector<Tensor>{alias(row, {5, 8, 3}, {0, 1, 0}, 0)}, one(2), found);
+    here().unscale(std::vector<Tensor>{alias(row, {5, 8, 3}, {0, 1, 0}, 0)}, one(2), found);
     CHECK(read(row) == doubled);
-    backend(kCPU).list_scale(std::vector<Tensor>{alias(row, {5, 4}, {1, 1}, 0)}, one(0.5));  // overlapping windows
+    here().list_scale(std::vector<Tensor>{alias(row, {5, 4}, {1, 1}, 0)}, one(0.5));  // overlapping windows
     CHECK(read(row) == Values{1, 2, 3, 4, 5, 6, 7, 8});
   }
 }
@@ -263,17 +313,17 @@ TEST_CASE("the norm of a list", "[kernels][lists]") {
         for (const double v : ramp(24)) all.push_back(v);
       }
       Tensor y = one(0, state_dtype(dtype));
-      backend(kCPU).list_norm(tensors, p, y);
+      here().list_norm(tensors, p, y);
       INFO("p " << p << " " << dtype);
       CHECK(read(y)[0] == Catch::Approx(reference_norm(all, p)).epsilon(1e-6));
     }
   }
   Tensor y = one(7);
-  backend(kCPU).list_norm({}, 2, y);
+  here().list_norm({}, 2, y);
   CHECK(read(y) == Values{0});
-  backend(kCPU).list_norm(std::vector<Tensor>{filled({2}, kFloat32, {1, std::nan("")})}, inf, y);
+  here().list_norm(std::vector<Tensor>{filled({2}, kFloat32, {1, std::nan("")})}, inf, y);
   CHECK(std::isnan(read(y)[0]));
-  backend(kCPU).list_norm(std::vector<Tensor>{filled({2}, kFloat32, {3e30, 4e30})}, 2, y);
+  here().list_norm(std::vector<Tensor>{filled({2}, kFloat32, {3e30, 4e30})}, 2, y);
   CHECK(read(y)[0] == Catch::Approx(5e30));  // squares beyond float
 }
 
@@ -285,8 +335,8 @@ TEST_CASE("updates do not depend on the number of threads", "[kernels][lists]") 
     const std::vector<Tensor> g{filled({300000}, kBFloat16, ramp(300000)), filled({5}, kFloat32, ramp(5))};
     const std::vector<Tensor> m{zeros_of({300000}, kFloat32), zeros_of({5}, kFloat32)};
     Tensor y = one(0);
-    backend(kCPU).sgd(step_of(kSgd[1]), p, g, m, {}, {});
-    backend(kCPU).list_norm(p, 2, y);
+    here().sgd(step_of(kSgd[1]), p, g, m, {}, {});
+    here().list_norm(p, 2, y);
     Values result = read(p[0]);
     result.push_back(read(y)[0]);
     return result;

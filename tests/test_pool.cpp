@@ -46,15 +46,16 @@ TensorOptions options(Dtype dtype, MemoryFormat order, std::size_t rank) {
   return TensorOptions(dtype).memory_format(rank > 1 ? order : MemoryFormat::Contiguous);
 }
 
+Backend& ours() { return backend(get_default_device().type()); }
+
 Tensor filled(IntArrayRef sizes, const TensorOptions& how, const Values& values) {
-  Tensor dense = empty(sizes, kFloat64), t = empty(sizes, how);
+  Tensor dense = empty(sizes, TensorOptions(kFloat64).device(kCPU)), t = empty(sizes, how);
   std::copy(values.begin(), values.end(), dense.data_ptr<double>());
-  backend(kCPU).copy(dense, t);
+  t.copy_(dense);
   return t;
 }
 Values read(const Tensor& t) {
-  Tensor dense = empty(t.sizes(), kFloat64);
-  backend(kCPU).copy(t, dense);
+  const Tensor dense = t.cpu().to(kFloat64).contiguous();
   return {dense.data_ptr<double>(), dense.data_ptr<double>() + dense.numel()};
 }
 
@@ -108,15 +109,15 @@ TEST_CASE("max_pool agrees with PyTorch", "[kernels][pool]") {
         const auto how = [&](Dtype d) { return options(d, order, c.in.size()); };
         const Tensor x = filled(shape(c.in), how(dtype), plane_values(count_elements(shape(c.in))));
         Tensor y = empty(shape(out_of(s)), how(dtype)), indices = empty(y.sizes(), how(kInt64));
-        backend(kCPU).max_pool(s, x, y, indices);
+        ours().max_pool(s, x, y, indices);
         CHECK(read(y) == c.y);
         CHECK(read(indices) == as_values(c.indices));
 
         const Tensor g = filled(y.sizes(), how(dtype), doubled(c.y));
         Tensor dx = empty(x.sizes(), how(dtype)), taken = empty(y.sizes(), how(dtype));
-        backend(kCPU).max_pool_grad(s, g, indices, dx);
+        ours().max_pool_grad(s, g, indices, dx);
         CHECK(read(dx) == c.dx);
-        backend(kCPU).max_pool_take(s, x, indices, taken);
+        ours().max_pool_take(s, x, indices, taken);
         CHECK(read(taken) == c.y);
       }
     }
@@ -139,9 +140,9 @@ TEST_CASE("avg_pool agrees with PyTorch", "[kernels][pool]") {
         const TensorOptions how = options(dtype, order, c.in.size());
         const Tensor x = filled(shape(c.in), how, plane_values(count_elements(shape(c.in))));
         Tensor y = empty(shape(out_of(s)), how), dx = empty(x.sizes(), how);
-        backend(kCPU).avg_pool(s, x, y);
+        ours().avg_pool(s, x, y);
         check_close(read(y), c.y, 2 * epsilon(dtype));
-        backend(kCPU).avg_pool_grad(s, filled(y.sizes(), how, doubled(c.y)), dx);
+        ours().avg_pool_grad(s, filled(y.sizes(), how, doubled(c.y)), dx);
         check_close(read(dx), c.dx, 4 * epsilon(dtype));
       }
     }
@@ -159,9 +160,9 @@ TEST_CASE("adaptive_avg_pool agrees with PyTorch", "[kernels][pool]") {
         const TensorOptions how = options(dtype, order, c.in.size());
         const Tensor x = filled(shape(c.in), how, plane_values(count_elements(shape(c.in))));
         Tensor y = empty(shape(c.out), how), dx = empty(x.sizes(), how);
-        backend(kCPU).adaptive_avg_pool(s, x, y);
+        ours().adaptive_avg_pool(s, x, y);
         check_close(read(y), c.y, 2 * epsilon(dtype));
-        backend(kCPU).adaptive_avg_pool_grad(s, filled(y.sizes(), how, doubled(c.y)), dx);
+        ours().adaptive_avg_pool_grad(s, filled(y.sizes(), how, doubled(c.y)), dx);
         check_close(read(dx), c.dx, 4 * epsilon(dtype));
       }
     }
@@ -179,7 +180,7 @@ TEST_CASE("a NaN wins a maximum, and minus infinity has the position of the firs
       }
       const Tensor x = filled(shape({2, 4}), options(dtype, order, 2), values);
       Tensor y = empty(shape({1, 2}), options(dtype, order, 2)), indices = empty(y.sizes(), options(kInt64, order, 2));
-      backend(kCPU).max_pool(s, x, y, indices);
+      ours().max_pool(s, x, y, indices);
       CHECK(std::isnan(read(y)[0]));
       CHECK(read(y)[1] == low);
       CHECK(read(indices)[0] == 5);  // the last NaN, as in PyTorch
@@ -193,10 +194,10 @@ TEST_CASE("a window without any cell of the input has no maximum and no gradient
   REQUIRE(out_of(s) == Ints{1});
   const Tensor x = filled(shape({4}), kFloat32, plane_values(24));
   Tensor y = empty(shape({1}), kFloat32), indices = empty(y.sizes(), kInt64), dx = empty(x.sizes(), kFloat32);
-  backend(kCPU).max_pool(s, x, y, indices);
+  ours().max_pool(s, x, y, indices);
   CHECK(read(y)[0] == -std::numeric_limits<double>::infinity());
   CHECK(read(indices)[0] == -1);
-  backend(kCPU).max_pool_grad(s, filled(y.sizes(), kFloat32, Values(6, 1)), indices, dx);
+  ours().max_pool_grad(s, filled(y.sizes(), kFloat32, Values(6, 1)), indices, dx);
   CHECK(read(dx) == Values(24, 0));
 }
 
@@ -205,9 +206,9 @@ TEST_CASE("an average sums in float", "[kernels][pool]") {
   for (const MemoryFormat order : kOrders) {
     const Tensor x = filled(shape({64, 64}), options(kFloat16, order, 2), Values(kBatch * kChannels * 4096, 100));
     Tensor y = empty(shape({1, 1}), options(kFloat16, order, 2)), dx = empty(x.sizes(), options(kFloat16, order, 2));
-    backend(kCPU).avg_pool(s, x, y);
+    ours().avg_pool(s, x, y);
     CHECK(read(y) == Values(6, 100));  // 409600 is beyond float16
-    backend(kCPU).adaptive_avg_pool(s, x, y);
+    ours().adaptive_avg_pool(s, x, y);
     CHECK(read(y) == Values(6, 100));
     s.window.stride = {1, 1, 1};
   }
@@ -219,10 +220,10 @@ TEST_CASE("operands of a pool may differ in their order of memory", "[kernels][p
   const TensorOptions rows(kFloat32), last = options(kFloat32, MemoryFormat::ChannelsLast, 2);
   const Tensor x = filled(shape(c.in), last, plane_values(count_elements(shape(c.in))));
   Tensor y = empty(shape(out_of(s)), rows), indices = empty(y.sizes(), kInt64), dx = empty(x.sizes(), rows);
-  backend(kCPU).max_pool(s, x, y, indices);
+  ours().max_pool(s, x, y, indices);
   CHECK(read(y) == c.y);
   CHECK(read(indices) == as_values(c.indices));
-  backend(kCPU).max_pool_grad(s, filled(y.sizes(), last, doubled(c.y)), indices, dx);
+  ours().max_pool_grad(s, filled(y.sizes(), last, doubled(c.y)), indices, dx);
   CHECK(read(dx) == c.dx);
 }
 
@@ -239,8 +240,8 @@ TEST_CASE("pools of nothing and pools on several threads", "[kernels][pool]") {
         Tensor y = empty(shape({20, 20}, batch), options(kFloat32, order, 2)),
                indices = empty(y.sizes(), options(kInt64, order, 2));
         Tensor dx = empty(x.sizes(), options(kFloat32, order, 2));
-        backend(kCPU).max_pool(s, x, y, indices);
-        backend(kCPU).max_pool_grad(s, y, indices, dx);
+        ours().max_pool(s, x, y, indices);
+        ours().max_pool_grad(s, y, indices, dx);
         return read(dx);
       };
       CHECK(run(1) == run(4));

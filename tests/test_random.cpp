@@ -81,7 +81,7 @@ Tensor drawn(std::int64_t n, Generator& g) {
 
 }  // namespace
 
-TEST_CASE("every distribution draws what PyTorch draws", "[random]") {
+TEST_CASE("every distribution draws what PyTorch draws", "[random][cpu]") {
   Generator g;
   for (const Draw& d : kDraws) {
     INFO(d.op << " " << d.dtype << " n=" << d.n << " " << d.a << " " << d.b);
@@ -98,7 +98,7 @@ TEST_CASE("every distribution draws what PyTorch draws", "[random]") {
   }
 }
 
-TEST_CASE("one seed, several calls: the values of PyTorch's first lesson", "[random]") {
+TEST_CASE("one seed, several calls: the values of PyTorch's first lesson", "[random][cpu]") {
   manual_seed(0);
   Generator& g = default_generator();
   const auto expect = [](const Tensor& y, const std::vector<double>& wanted) {
@@ -127,7 +127,7 @@ TEST_CASE("one seed, several calls: the values of PyTorch's first lesson", "[ran
   expect(bias, {-0.2723, 0.1896});
 }
 
-TEST_CASE("the state can be kept and put back, also between the two numbers of a normal pair", "[random]") {
+TEST_CASE("the state can be kept and put back, also between the two numbers of a normal pair", "[random][cpu]") {
   Generator g(7);
   for (int words = 0; words < 3; ++words) g.random();
   g.normal();
@@ -141,7 +141,7 @@ TEST_CASE("the state can be kept and put back, also between the two numbers of a
   CHECK(other.random64() == next);
 }
 
-TEST_CASE("the state holds for every position in a block of words", "[random]") {
+TEST_CASE("the state holds for every position in a block of words", "[random][cpu]") {
   Generator g(3), other;
   for (const int words : {0, 1, 623, 624, 625, 1248}) {
     INFO(words);
@@ -152,7 +152,7 @@ TEST_CASE("the state holds for every position in a block of words", "[random]") 
   }
 }
 
-TEST_CASE("a state of PyTorch's has the same fields", "[random]") {
+TEST_CASE("a state of PyTorch's has the same fields", "[random][cpu]") {
   Generator g(0);
   g.normal();  // torch.manual_seed(0); torch.randn(1); torch.get_rng_state()
   const Tensor state = g.get_state();
@@ -199,7 +199,7 @@ TEST_CASE("manual_seed seeds the generator of every device", "[random]") {
   CHECK(&default_generator("cuda") == &default_generator("cuda:3"));
 }
 
-TEST_CASE("strided tensors are filled in memory order, element by element, and nothing beside them", "[random]") {
+TEST_CASE("strided tensors are filled in memory order, element by element, and nothing beside them", "[random][cpu]") {
   Generator g(2);
   const std::vector<double> stream = to_doubles(drawn(12, g));
   const auto fill_view = [&](const Dims& sizes, const Dims& strides) {
@@ -219,7 +219,7 @@ TEST_CASE("strided tensors are filled in memory order, element by element, and n
   }
 }
 
-TEST_CASE("an empty tensor draws nothing", "[random]") {
+TEST_CASE("an empty tensor draws nothing", "[random][cpu]") {
   Generator g(4);
   Tensor none = empty({0, 3});
   fill_uniform(none, 0, 1, g);
@@ -229,7 +229,7 @@ TEST_CASE("an empty tensor draws nothing", "[random]") {
   CHECK(g.random() == Generator(4).random());
 }
 
-TEST_CASE("impossible requests name the op and the values", "[random]") {
+TEST_CASE("impossible requests name the op and the values", "[random][cpu]") {
   Generator g;
   const Tensor f = empty(3), i = empty(3, kInt32), tiny = empty(3, kUInt8), half = empty(3, kHalf);
   const std::pair<std::function<void()>, std::string> cases[] = {
@@ -258,7 +258,7 @@ TEST_CASE("impossible requests name the op and the values", "[random]") {
         "Generator::set_state: these bytes are not a state of the CPU generator");
 }
 
-TEST_CASE("threads that share a generator each get a run of its stream", "[random][threads]") {
+TEST_CASE("threads that share a generator each get a run of its stream", "[random][cpu][threads]") {
   Generator g(9), reference(9);
   constexpr std::int64_t n = 2000;
   std::vector<Tensor> filled(4);

@@ -1,4 +1,4 @@
-// Row arithmetic of the CPU backend against plain loops in double.
+// Row arithmetic of the default device's backend against plain loops in double.
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -20,7 +20,7 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 using Numbers = std::vector<double>;
 constexpr Dtype kFloats[] = {kFloat16, kBFloat16, kFloat32, kFloat64};
 
-Backend& cpu_backend() { return backend(DeviceType::CPU); }
+Backend& rows_backend() { return backend(get_default_device().type()); }
 
 // ---------------------------------------------------------------- tensors as lists of doubles in row-major order
 
@@ -38,7 +38,8 @@ void each_offset(const Tensor& t, const std::function<void(std::int64_t)>& f) {
   }
 }
 
-Numbers numbers(const Tensor& t) {
+Numbers numbers(const Tensor& given) {
+  const Tensor t = given.to(kCPU);
   Numbers values;
   visit_all(t.dtype(), [&]<class T>(Type<T>) {
     each_offset(t, [&](std::int64_t at) {
@@ -52,7 +53,7 @@ Numbers numbers(const Tensor& t) {
   return values;
 }
 
-void assign(const Tensor& t, const Numbers& values) {
+void assign_on_host(const Tensor& t, const Numbers& values) {
   std::size_t next = 0;
   visit_all(t.dtype(), [&]<class T>(Type<T>) {
     each_offset(t, [&](std::int64_t at) {
@@ -63,6 +64,21 @@ void assign(const Tensor& t, const Numbers& values) {
       }
     });
   });
+}
+
+/// All memory that the tensor's strides reach, as a list.
+Tensor flat(const Tensor& t) {
+  std::int64_t span = 1;
+  for (std::size_t i = 0; i < t.sizes().size(); ++i) span += (t.sizes()[i] - 1) * t.strides()[i];
+  return alias(t, {t.numel() == 0 ? 0 : span}, {1}, 0);
+}
+
+void assign(const Tensor& t, const Numbers& values) {
+  if (t.device().is_cpu()) return assign_on_host(t, values);
+  const Tensor host = empty_strided(t.sizes(), t.strides(), TensorOptions(t.dtype()).device(kCPU));
+  if (host.numel() > 0) flat(host).fill_(0);
+  assign_on_host(host, values);
+  flat(t).copy_(flat(host));
 }
 
 enum class Layout { contiguous, transposed, padded, channels_last, expanded };
@@ -223,7 +239,7 @@ const std::vector<Reduce> kReductions = {{ReduceKind::sum},           {ReduceKin
 
 Tensor reduce(const Reduce& r, const Tensor& x, unsigned mask, Dtype dtype) {
   Tensor y = empty(reduced_sizes(x.sizes(), mask, false), dtype);
-  cpu_backend().reduce(r, x, mask, y);
+  rows_backend().reduce(r, x, mask, y);
   return y;
 }
 
@@ -320,8 +336,8 @@ TEST_CASE("NaN goes through reductions", "[rows][reduce]") {
 
 TEST_CASE("long float sums are exact to rounding", "[rows][reduce]") {
   const std::int64_t n = 3'000'000;
-  const Tensor x = allocate({n}, kFloat32);
-  std::fill_n(x.data_ptr<float>(), n, 0.1f);
+  Tensor x = allocate({n}, kFloat32);
+  x.fill_(0.1f);
   const double want = static_cast<double>(0.1f) * static_cast<double>(n);
   CHECK(numbers(reduce({ReduceKind::sum}, x, 1, kFloat32))[0] == static_cast<double>(static_cast<float>(want)));
   const Tensor columns = alias(x, {n / 10, 10}, {10, 1}, 0);
@@ -342,13 +358,12 @@ TEST_CASE("variance survives a large mean", "[rows][reduce]") {
 
 TEST_CASE("integer sums and products wrap around", "[rows][reduce]") {
   const std::int64_t big = std::numeric_limits<std::int64_t>::max();
-  const Tensor x = allocate({2}, kInt64);
-  x.data_ptr<std::int64_t>()[0] = big;
-  x.data_ptr<std::int64_t>()[1] = 2;
-  CHECK(reduce({ReduceKind::sum}, x, 1, kInt64).data_ptr<std::int64_t>()[0] ==
-        std::numeric_limits<std::int64_t>::min() + 1);
-  CHECK(reduce({ReduceKind::prod}, x, 1, kInt64).data_ptr<std::int64_t>()[0] == -2);
-  CHECK(reduce({ReduceKind::max}, x, 1, kInt64).data_ptr<std::int64_t>()[0] == big);
+  Tensor x = allocate({2}, kInt64);
+  x[0].fill_(big);
+  x[1].fill_(2);
+  CHECK(reduce({ReduceKind::sum}, x, 1, kInt64).item<std::int64_t>() == std::numeric_limits<std::int64_t>::min() + 1);
+  CHECK(reduce({ReduceKind::prod}, x, 1, kInt64).item<std::int64_t>() == -2);
+  CHECK(reduce({ReduceKind::max}, x, 1, kInt64).item<std::int64_t>() == big);
 }
 
 TEST_CASE("sums do not depend on the number of threads", "[rows][reduce]") {
@@ -371,7 +386,7 @@ struct Found {
 Found extreme(Extreme which, const Tensor& x, std::int64_t dim) {
   const Dims sizes = reduced_sizes(x.sizes(), x.dim() == 0 ? 0u : 1u << dim, false);
   Found found{empty(sizes, x.dtype()), empty(sizes, kInt64)};
-  cpu_backend().extreme(which, x, dim, found.values, found.indices);
+  rows_backend().extreme(which, x, dim, found.values, found.indices);
   return found;
 }
 
@@ -422,8 +437,8 @@ TEST_CASE("NaN is an extreme, and either output may be left out", "[rows][extrem
   check_extreme(minus, 0);
   const Tensor x = filled({4}, {1, 5, 2, 5});
   Tensor values = empty({}, kFloat32), indices = empty({}, kInt64), none;
-  cpu_backend().extreme(Extreme::max, x, 0, values, none);
-  cpu_backend().extreme(Extreme::max, x, 0, none, indices);
+  rows_backend().extreme(Extreme::max, x, 0, values, none);
+  rows_backend().extreme(Extreme::max, x, 0, none, indices);
   CHECK(numbers(values)[0] == 5);
   CHECK(numbers(indices)[0] == 1);
 }
@@ -436,7 +451,7 @@ TEST_CASE("running sums and products", "[rows][scan]") {
       for (std::int64_t dim = 0; dim < 4; ++dim) {
         for (const Scan kind : {Scan::sum, Scan::prod}) {
           Tensor y = allocate(x.sizes(), to, layout == Layout::expanded ? Layout::contiguous : layout);
-          cpu_backend().scan(kind, x, dim, y);
+          rows_backend().scan(kind, x, dim, y);
           INFO("dim " << dim << " of " << describe(x) << " strides " << x.strides());
           const Numbers want = along(x, dim, [&](Numbers v) {
             for (std::size_t i = 1; i < v.size(); ++i) v[i] = kind == Scan::sum ? v[i - 1] + v[i] : v[i - 1] * v[i];
@@ -449,10 +464,10 @@ TEST_CASE("running sums and products", "[rows][scan]") {
   }
   const Tensor x = random_tensor({2000}, kFloat32);
   Tensor y = empty({2000}, kFloat64);
-  cpu_backend().scan(Scan::sum, x, 0, y);
+  rows_backend().scan(Scan::sum, x, 0, y);
   CHECK(numbers(y).back() == Catch::Approx(sum_of(numbers(x))));
   Tensor scalar = filled({}, {3}), copy = empty({}, kFloat32);
-  cpu_backend().scan(Scan::sum, scalar, 0, copy);
+  rows_backend().scan(Scan::sum, scalar, 0, copy);
   CHECK(numbers(copy)[0] == 3);
 }
 
@@ -478,12 +493,12 @@ Numbers softmax_grad_of(const Numbers& g, const Numbers& y, bool log) {
 void check_softmax(const Tensor& x, std::int64_t dim, bool log, Dtype to, Layout to_layout) {
   INFO("log " << log << " dim " << dim << " of " << describe(x) << " strides " << x.strides() << " to " << to);
   Tensor y = allocate(x.sizes(), to, to_layout);
-  cpu_backend().softmax(x, dim, log, y);
+  rows_backend().softmax(x, dim, log, y);
   check_close(numbers(y), along(x, dim, [&](const Numbers& v) { return softmax_of(v, log); }), tolerance(to));
 
   const Tensor g = random_tensor(x.sizes(), to, to_layout, 5);
   Tensor dx = allocate(x.sizes(), to, to_layout);
-  cpu_backend().softmax_grad(g, y, dim, log, dx);
+  rows_backend().softmax_grad(g, y, dim, log, dx);
   std::vector<Numbers> rows = grouped(y, x.dim() == 0 ? 0u : 1u << dim);
   std::size_t count = 0;
   // `along` visits the groups in order, so the gradient's row belongs to the next row of y.
@@ -510,7 +525,7 @@ TEST_CASE("softmax and its gradient along every axis of every layout", "[rows][s
     for (std::int64_t dim = 0; dim < std::max<std::int64_t>(x.dim(), 1); ++dim) {
       if (x.numel() > 0) check_softmax(x, dim, dim == 0, kFloat32, Layout::contiguous);
       Tensor y = empty(shape, kFloat32);
-      cpu_backend().softmax(x, dim, false, y);
+      rows_backend().softmax(x, dim, false, y);
     }
   }
 }
@@ -527,17 +542,17 @@ TEST_CASE("softmax of infinities and NaN", "[rows][softmax]") {
         Case{{-1000, 0, -1000}, {0, 1, 0}, {-1000, 0, -1000}}, Case{{-kInf, -kInf, -kInf}, nans, nans},
         Case{{kInf, 0, 0}, nans, nans}, Case{{kNan, 0, 0}, nans, nans}}) {
     Tensor y = empty({3}, kFloat32);
-    cpu_backend().softmax(filled({3}, x), 0, false, y);
+    rows_backend().softmax(filled({3}, x), 0, false, y);
     INFO(x[0]);
     check_close(numbers(y), plain, 1e-6);
-    cpu_backend().softmax(filled({3}, x), 0, true, y);
+    rows_backend().softmax(filled({3}, x), 0, true, y);
     check_close(numbers(y), log, 1e-6);
   }
 }
 
 // ---------------------------------------------------------------- the vector functions that rows and formulas call
 
-TEST_CASE("vectorized functions keep special values and four units in the last place", "[rows][vector_math]") {
+TEST_CASE("vectorized functions keep special values and four units in the last place", "[rows][vector_math][cpu]") {
   struct Case {
     Unary f;
     double (*scalar)(double);
@@ -554,7 +569,7 @@ TEST_CASE("vectorized functions keep special values and four units in the last p
     const Tensor x = filled({static_cast<std::int64_t>(values.size())}, values, dtype);
     for (const Case& c : cases) {
       Tensor y = empty(x.sizes(), dtype);
-      cpu_backend().unary(c.f, x, y, dtype);
+      rows_backend().unary(c.f, x, y, dtype);
       const Numbers in = numbers(x), got = numbers(y);
       for (std::size_t i = 0; i < in.size(); ++i) {
         const double want =
@@ -613,9 +628,9 @@ void check_cross_entropy(const CrossEntropyCase& c, std::int64_t rows, std::int6
   const Numbers w = weights_of(c, classes);
   const Tensor weight = c.weighted ? filled({classes}, w, to) : Tensor();
   Tensor loss = empty({rows}, to), lse = empty({rows}, to), dx = allocate({rows, classes}, dtype, layout);
-  cpu_backend().cross_entropy(logits, labels, weight, c.ignored, c.smoothing, loss, lse);
+  rows_backend().cross_entropy(logits, labels, weight, c.ignored, c.smoothing, loss, lse);
   const Tensor g = random_tensor({rows}, to, Layout::expanded, 9);
-  cpu_backend().cross_entropy_grad(g, logits, labels, weight, lse, c.ignored, c.smoothing, dx);
+  rows_backend().cross_entropy_grad(g, logits, labels, weight, lse, c.ignored, c.smoothing, dx);
 
   Numbers losses, slopes;
   const auto x = grouped(logits, 2);
@@ -648,10 +663,10 @@ TEST_CASE("cross entropy is PyTorch's", "[rows][cross_entropy]") {
   const Tensor x = filled({3, 4}, {0.5, -1, 2, 0, 1, 1, -3, 0.25, -0.5, 4, 0, 1.5});
   const Tensor labels = filled({3}, {2, 1, 0}, kInt64), weight = filled({4}, {1, 2, 0.5, 0.25});
   Tensor loss = empty({3}, kFloat32), lse = empty({3}, kFloat32);
-  cpu_backend().cross_entropy(x, labels, weight, 1, 0.2, loss, lse);
+  rows_backend().cross_entropy(x, labels, weight, 1, 0.2, loss, lse);
   check_close(numbers(loss), {0.60113038, 0, 4.06064763}, 1e-6);
   Tensor dx = empty({3, 4}, kFloat32);
-  cpu_backend().cross_entropy_grad(filled({3}, {1, 1, 2}), x, labels, weight, lse, 1, 0.2, dx);
+  rows_backend().cross_entropy_grad(filled({3}, {1, 1, 2}), x, labels, weight, lse, 1, 0.2, dx);
   check_close(numbers(dx),
               {0.0430862668, -0.0792296464, -0.0078162953, 0.0439596748, 0, 0, 0, 0, -1.68026084, 1.57686269,
                -0.0174556246, 0.120853772},
@@ -662,7 +677,7 @@ TEST_CASE("a label out of range is named", "[rows][cross_entropy]") {
   const Tensor x = random_tensor({5, 10}, kFloat32);
   Tensor loss = empty({5}, kFloat32), lse = empty({5}, kFloat32);
   const auto run = [&](const Numbers& t) {
-    cpu_backend().cross_entropy(x, filled({5}, t, kInt64), {}, -100, 0, loss, lse);
+    rows_backend().cross_entropy(x, filled({5}, t, kInt64), {}, -100, 0, loss, lse);
   };
   CHECK_THROWS_AS(run({0, 1, 2, 12, 4}), IndexError);
   CHECK_THROWS_WITH(run({0, 1, 2, 12, 4}), "cross_entropy: label 12 at position 3 is out of range for 10 classes");
@@ -673,7 +688,7 @@ TEST_CASE("a label out of range is named", "[rows][cross_entropy]") {
 TEST_CASE("cross entropy of large logits keeps the small loss", "[rows][cross_entropy]") {
   const Tensor x = filled({1, 2}, {10000, 9999});
   Tensor loss = empty({1}, kFloat32), lse = empty({1}, kFloat32);
-  cpu_backend().cross_entropy(x, filled({1}, {0}, kInt64), {}, -100, 0, loss, lse);
+  rows_backend().cross_entropy(x, filled({1}, {0}, kInt64), {}, -100, 0, loss, lse);
   CHECK(numbers(loss)[0] == Catch::Approx(std::log1p(std::exp(-1.0))).epsilon(1e-6));
 }
 
@@ -711,9 +726,9 @@ void check_layer_norm(std::int64_t rows, std::int64_t width, Dtype dtype, Dtype 
   const Tensor b = weighted ? random_tensor({width}, weight_dtype, Layout::contiguous, 5) : Tensor();
   const Dtype statistics = dtype == kFloat64 ? kFloat64 : kFloat32;
   Tensor y = empty(x.sizes(), dtype), mean = empty({rows}, statistics), rstd = empty({rows}, statistics);
-  cpu_backend().layer_norm(x, w, b, width, 1e-5, y, mean, rstd);
+  rows_backend().layer_norm(x, w, b, width, 1e-5, y, mean, rstd);
   Tensor dx = empty(x.sizes(), dtype), dw = empty({width}, weight_dtype), db = empty({width}, weight_dtype), none;
-  cpu_backend().layer_norm_grad(g, x, w, mean, rstd, width, dx, weighted ? dw : none, weighted ? db : none);
+  rows_backend().layer_norm_grad(g, x, w, mean, rstd, width, dx, weighted ? dw : none, weighted ? db : none);
 
   const Numbers ones(static_cast<std::size_t>(width), 1.0), zeros(static_cast<std::size_t>(width), 0.0);
   const Numbers scale = weighted ? numbers(w) : ones, shift = weighted ? numbers(b) : zeros;
@@ -791,8 +806,8 @@ void check_batch_norm(const BatchNormCase& c) {
   Tensor rstd = filled({channels}, Numbers(static_cast<std::size_t>(channels), 1.5), statistics);
   Tensor y = allocate(c.sizes, c.dtype, c.layout), dx = allocate(c.sizes, c.dtype, c.layout);
   Tensor dw = empty({channels}, c.weight_dtype), db = empty({channels}, c.weight_dtype);
-  cpu_backend().batch_norm(x, w, b, running_mean, running_var, c.training, 0.1, 1e-5, y, mean, rstd);
-  cpu_backend().batch_norm_grad(g, x, w, mean, rstd, c.training, dx, dw, db);
+  rows_backend().batch_norm(x, w, b, running_mean, running_var, c.training, 0.1, 1e-5, y, mean, rstd);
+  rows_backend().batch_norm_grad(g, x, w, mean, rstd, c.training, dx, dw, db);
 
   std::vector<Numbers> ys = by_channel(x), dxs = by_channel(g);
   const Numbers scale = numbers(w), shift = numbers(b);
@@ -848,7 +863,7 @@ TEST_CASE("batch statistics survive a large mean", "[rows][batch_norm]") {
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = 10000 + (i % 2 ? 0.5 : -0.5);
     assign(x, values);
     Tensor y = allocate(x.sizes(), kFloat32, layout), mean = empty({2}, kFloat32), rstd = empty({2}, kFloat32), none;
-    cpu_backend().batch_norm(x, {}, {}, none, none, true, 0.1, 0, y, mean, rstd);
+    rows_backend().batch_norm(x, {}, {}, none, none, true, 0.1, 0, y, mean, rstd);
     CHECK(numbers(mean)[0] == Catch::Approx(10000).epsilon(1e-7));
     CHECK(numbers(rstd)[1] == Catch::Approx(2).epsilon(1e-6));
     CHECK(numbers(y)[1] == Catch::Approx(1).epsilon(1e-4));
@@ -864,8 +879,8 @@ TEST_CASE("batch normalization does not depend on the number of threads", "[rows
       set_num_threads(n);
       Tensor y = allocate(x.sizes(), kFloat32, layout), mean = empty({24}, kFloat32), rstd = empty({24}, kFloat32);
       Tensor none, dx = allocate(x.sizes(), kFloat32, layout), dw = empty({24}, kFloat32), db = empty({24}, kFloat32);
-      cpu_backend().batch_norm(x, {}, {}, none, none, true, 0.1, 1e-5, y, mean, rstd);
-      cpu_backend().batch_norm_grad(x, x, {}, mean, rstd, true, dx, dw, db);
+      rows_backend().batch_norm(x, {}, {}, none, none, true, 0.1, 1e-5, y, mean, rstd);
+      rows_backend().batch_norm_grad(x, x, {}, mean, rstd, true, dx, dw, db);
       Numbers all = numbers(y);
       for (const Tensor& t : {mean, rstd, dx, dw, db}) {
         for (const double v : numbers(t)) all.push_back(v);
@@ -882,8 +897,8 @@ TEST_CASE("an empty batch leaves running statistics alone", "[rows][batch_norm]"
   Tensor mean = empty({2}, kFloat32), rstd = empty({2}, kFloat32), y = empty(x.sizes(), kFloat32), dx = y;
   Tensor running_mean = filled({2}, {1, 2}), running_var = filled({2}, {3, 4});
   Tensor dw = filled({2}, {7, 7}), db = filled({2}, {7, 7});
-  cpu_backend().batch_norm(x, {}, {}, running_mean, running_var, true, 0.1, 1e-5, y, mean, rstd);
-  cpu_backend().batch_norm_grad(x, x, {}, mean, rstd, true, dx, dw, db);
+  rows_backend().batch_norm(x, {}, {}, running_mean, running_var, true, 0.1, 1e-5, y, mean, rstd);
+  rows_backend().batch_norm_grad(x, x, {}, mean, rstd, true, dx, dw, db);
   CHECK(numbers(running_mean) == Numbers{1, 2});
   CHECK(numbers(running_var) == Numbers{3, 4});
   CHECK(numbers(dw) == Numbers{0, 0});

@@ -29,6 +29,8 @@ Gpu* make_gpu(DeviceIndex index) {
   check(cudaHostAlloc(&shared, sizeof(BadIndex), cudaHostAllocMapped | cudaHostAllocPortable));
   g->bad_index = new (shared) BadIndex{};
   check(cudaHostGetDevicePointer(reinterpret_cast<void**>(&g->bad_index_on_device), shared, 0));
+  check(cudaMalloc(reinterpret_cast<void**>(&g->tickets), sizeof(unsigned)));
+  check(cudaMemsetAsync(g->tickets, 0, sizeof(unsigned), g->stream));
   return g.release();
 }
 

@@ -28,6 +28,7 @@ struct Gpu {
   cudaMemPool_t pool = nullptr;   // the driver's own, from which tensors are allocated in the stream's order
   BadIndex* bad_index = nullptr;  // as the host sees it
   BadIndex* bad_index_on_device = nullptr;
+  unsigned* tickets = nullptr;  // in device memory: how many blocks of a kernel are done; 0 between kernels
   int multiprocessors = 1;
   std::atomic<Arena*> arena{nullptr};      // where memory comes from while a graph is captured on this device
   const std::uint64_t* replays = nullptr;  // while a graph is captured: how often it has run, in device memory

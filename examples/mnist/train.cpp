@@ -4,6 +4,7 @@
 #include <iostream>
 #include <utility>
 
+#include "examples/mnist/batches.h"
 #include "examples/mnist/checkpoint.h"
 #include "examples/mnist/progress.h"
 
@@ -29,9 +30,15 @@ auto train_loader(const Options& options, const MNIST& set) {
                                     static_cast<std::size_t>(options.batch_size));
 }
 
+constexpr std::int64_t kTestBatch = 500;
+
+std::size_t test_count(const Options& options, const MNIST& set) {
+  return options.smoke ? std::min<std::size_t>(500, *set.size()) : *set.size();
+}
+
 auto test_loader(const Options& options, const MNIST& set) {
-  const std::size_t count = options.smoke ? std::min<std::size_t>(500, *set.size()) : *set.size();
-  return ht::data::make_data_loader(prepared(set), ht::data::samplers::SequentialSampler(count), 500);
+  return ht::data::make_data_loader(prepared(set), ht::data::samplers::SequentialSampler(test_count(options, set)),
+                                    kTestBatch);
 }
 
 // Undoes --loss-factor: exact when the factor is a power of two.
@@ -108,7 +115,10 @@ double train_epochs(const Options& options, Training& training, Loader& loader, 
 
 }  // namespace
 
-Result train(const Options& options, const MNIST& train_set, const MNIST& test_set) {
+namespace {
+
+template <class Train, class Test>
+Result train(const Options& options, Train& loader, Test& tests, std::int64_t images) {
   const Stopwatch watch;
   const ht::Device device = *options.device;
   const std::int64_t before = ht::memory_stats(device).current;
@@ -117,25 +127,37 @@ Result train(const Options& options, const MNIST& train_set, const MNIST& test_s
   ht::manual_seed(options.seed);
   const auto net = make_net(options.model);
   net->to(device);
-  const std::int64_t images = train_count(options, train_set);
   const std::int64_t steps = options.epochs * ((images + options.batch_size - 1) / options.batch_size);
   ht::optim::AdamW optimizer(net->parameters(), ht::optim::AdamWOptions(options.learning_rate));
   ht::optim::OneCycleLR scheduler(optimizer, options.learning_rate, steps);
   ht::amp::GradScaler scaler = make_scaler(options);
-  const auto loader = train_loader(options, train_set);
-  const auto tests = test_loader(options, test_set);
 
   Training training{options.model, device, net, optimizer, scheduler, scaler};
   if (!options.resume.empty()) load_checkpoint(training, options.resume);
   const std::int64_t left = std::max<std::int64_t>(last_epoch(options) - training.epochs_done, 0);
 
   Result result;
-  const double seconds = train_epochs(options, training, *loader, images);
-  result.accuracy = test(options, *net, *tests);
+  const double seconds = train_epochs(options, training, loader, images);
+  result.accuracy = test(options, *net, tests);
   result.images_per_second = left == 0 ? 0 : static_cast<double>(left * images) / seconds;
   result.peak_mebibytes = static_cast<double>(ht::memory_stats(device).peak - before) / (1 << 20);
   result.seconds = watch.seconds();
   return result;
+}
+
+}  // namespace
+
+Result train(const Options& options, const MNIST& train_set, const MNIST& test_set) {
+  const std::int64_t images = train_count(options, train_set);
+  if (options.device->is_cuda()) {
+    Batches loader(train_set, *options.device, images, options.batch_size, true);
+    Batches tests(test_set, *options.device, static_cast<std::int64_t>(test_count(options, test_set)), kTestBatch,
+                  false);
+    return train(options, loader, tests, images);
+  }
+  const auto loader = train_loader(options, train_set);
+  const auto tests = test_loader(options, test_set);
+  return train(options, *loader, *tests, images);
 }
 
 }  // namespace mnist

@@ -9,6 +9,7 @@
 #include "core/parallel.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/staged.h"
+#include "kernels/distinct.h"
 
 namespace halftone {
 namespace {
@@ -141,7 +142,7 @@ void CpuBackend::adam(const AdamStep& step, TensorList params, TensorList grads,
                       TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf, const Tensor& skipped) {
   std::int64_t* const skips = skipped.defined() ? skipped.data_ptr<std::int64_t>() : nullptr;
   if (is_set(found_inf)) {
-    if (skips) ++*skips;
+    if (skips && !step.replayed) ++*skips;
     return;
   }
   const AdamStep f = skips ? step.corrected(step.steps - static_cast<double>(*skips)) : step;
@@ -165,6 +166,7 @@ void CpuBackend::adam(const AdamStep& step, TensorList params, TensorList grads,
       });
     });
   });
+  if (skips && step.replayed) --*skips;
 }
 
 void CpuBackend::next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
@@ -182,33 +184,6 @@ template <class C> bool all_finite(const C* x, std::int64_t n) {
   int bad = 0;
   for (std::int64_t i = 0; i < n; ++i) bad |= std::abs(x[i]) <= std::numeric_limits<C>::max() ? 0 : 1;
   return bad == 0;
-}
-
-/// Distinct indices have distinct places: every stride passes over all that the smaller ones reach.
-bool is_injective(IntArrayRef sizes, IntArrayRef strides) {
-  std::vector<std::pair<std::int64_t, std::int64_t>> axes;
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    if (sizes[i] > 1) axes.emplace_back(strides[i], sizes[i]);
-  }
-  std::sort(axes.begin(), axes.end());
-  std::int64_t reached = 0;
-  for (const auto& [stride, size] : axes) {
-    if (stride <= reached) return false;
-    reached += stride * (size - 1);
-  }
-  return true;
-}
-
-/// A tensor whose elements are x's places in memory, each once: an update in place must not meet a shared one twice.
-/// Undefined where no strides say that, as for overlapping windows.
-Tensor distinct(const Tensor& x) {
-  if (is_dense(x) || is_injective(x.sizes(), x.strides())) return x;
-  Dims sizes = dims(x.sizes());
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
-    if (x.strides()[i] == 0) sizes[i] = std::min<std::int64_t>(sizes[i], 1);
-  }
-  if (!is_injective(sizes, x.strides())) return {};
-  return alias(x, sizes, dims(x.strides()), x.storage_offset());
 }
 
 /// The list with every tensor replaced by its distinct places; `odd` takes those for which that is impossible.

@@ -1,6 +1,7 @@
-// The elementwise loop: formulas see float, double or int64, whatever the operands' dtypes and strides. A dtype is
-// looked up where an element is loaded or stored. All threads take the same branch there, so memory stays the limit,
-// and a formula needs two kernels for each arithmetic type rather than one for each combination of dtypes.
+// The elementwise loop: formulas see float, double or int64, whatever the operands' dtypes and strides. Dense operands
+// of one floating dtype, the hot case, have a kernel of their own. Otherwise a dtype is looked up where an element is
+// loaded or stored: all threads take the same branch there, so memory stays the limit, and a formula does not need a
+// kernel for each combination of dtypes.
 #pragma once
 
 #include <array>
@@ -52,33 +53,44 @@ template <class F> __device__ void visit_dtype(Dtype d, F f) {
 /// Consecutive elements that are loaded and stored at once, 16 bytes an instruction.
 template <class T, int Count> struct alignas(sizeof(T) * Count < 16 ? sizeof(T) * Count : 16) Pack { T value[Count]; };
 
-/// Where an operand lies; a kernel reads and writes it through its dtype.
+/// Where an operand of type T lies.
+template <class T> struct TypedMemory {
+  T* data;
+
+  template <class C> __device__ C load(std::int64_t i) const { return widen<C>(data[i]); }
+  template <class C> __device__ void store(std::int64_t i, C value) const { data[i] = narrow<T>(value); }
+  template <int Count, class C> __device__ void load_pack(std::int64_t pack, C (&to)[Count]) const {
+    const Pack<T, Count> p = reinterpret_cast<const Pack<T, Count>*>(data)[pack];
+#pragma unroll
+    for (int k = 0; k < Count; ++k) to[k] = widen<C>(p.value[k]);
+  }
+  template <int Count, class C> __device__ void store_pack(std::int64_t pack, const C (&from)[Count]) const {
+    Pack<T, Count> p;
+#pragma unroll
+    for (int k = 0; k < Count; ++k) p.value[k] = narrow<T>(from[k]);
+    reinterpret_cast<Pack<T, Count>*>(data)[pack] = p;
+  }
+};
+
+/// Where an operand of any dtype lies.
 struct Memory {
   void* data;
   Dtype dtype;
 
+  template <class T> __device__ TypedMemory<T> as() const { return {static_cast<T*>(data)}; }
   template <class C> __device__ C load(std::int64_t i) const {
     C value{};
-    visit_dtype(dtype, [&]<class T>(Type<T>) { value = widen<C>(static_cast<const T*>(data)[i]); });
+    visit_dtype(dtype, [&]<class T>(Type<T>) { value = as<T>().template load<C>(i); });
     return value;
   }
   template <class C> __device__ void store(std::int64_t i, C value) const {
-    visit_dtype(dtype, [&]<class T>(Type<T>) { static_cast<T*>(data)[i] = narrow<T>(value); });
+    visit_dtype(dtype, [&]<class T>(Type<T>) { as<T>().store(i, value); });
   }
   template <int Count, class C> __device__ void load_pack(std::int64_t pack, C (&to)[Count]) const {
-    visit_dtype(dtype, [&]<class T>(Type<T>) {
-      const Pack<T, Count> p = static_cast<const Pack<T, Count>*>(data)[pack];
-#pragma unroll
-      for (int k = 0; k < Count; ++k) to[k] = widen<C>(p.value[k]);
-    });
+    visit_dtype(dtype, [&]<class T>(Type<T>) { as<T>().template load_pack<Count>(pack, to); });
   }
   template <int Count, class C> __device__ void store_pack(std::int64_t pack, const C (&from)[Count]) const {
-    visit_dtype(dtype, [&]<class T>(Type<T>) {
-      Pack<T, Count> p;
-#pragma unroll
-      for (int k = 0; k < Count; ++k) p.value[k] = narrow<T>(from[k]);
-      static_cast<Pack<T, Count>*>(data)[pack] = p;
-    });
+    visit_dtype(dtype, [&]<class T>(Type<T>) { as<T>().template store_pack<Count>(pack, from); });
   }
 };
 
@@ -123,13 +135,13 @@ template <int Count> struct Offsets {
 /// Elements that a thread of the dense loop computes: two 16-byte loads of the arithmetic type.
 template <class C> inline constexpr int kPerThread = 32 / sizeof(C);
 
-template <int Count> struct Operands { Memory memory[Count]; };
+template <class Mem, int Count> struct Operands { Mem memory[Count]; };
 
 /// `Op` has kInputs and computes op(in) for C in[kInputs]; the output is the last operand. `single` has a bit for each
 /// input of which there is but one element.
-template <class C, class Op>
+template <class C, class Mem, class Op>
 __global__ void __launch_bounds__(kThreads)
-    dense_elements(Op op, Operands<Op::kInputs + 1> operands, std::int64_t n, unsigned single) {
+    dense_elements(Op op, Operands<Mem, Op::kInputs + 1> operands, std::int64_t n, unsigned single) {
   constexpr int kCount = kPerThread<C>, kIn = Op::kInputs;
   const std::int64_t pack = thread_in_grid();
   const std::int64_t first = pack * kCount;
@@ -138,13 +150,13 @@ __global__ void __launch_bounds__(kThreads)
   C in[kIn > 0 ? kIn : 1][kCount], out[kCount];
 #pragma unroll
   for (int k = 0; k < kIn; ++k) {
-    const Memory& x = operands.memory[k];
+    const Mem& x = operands.memory[k];
     if (single >> k & 1u) {
       const C value = x.template load<C>(0);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) in[k][i] = value;
     } else if (whole) {
-      x.load_pack<kCount>(pack, in[k]);
+      x.template load_pack<kCount>(pack, in[k]);
     } else {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) in[k][i] = first + i < n ? x.template load<C>(first + i) : C(0);
@@ -157,9 +169,9 @@ __global__ void __launch_bounds__(kThreads)
     for (int k = 0; k < kIn; ++k) one[k] = in[k][i];
     out[i] = op(one);
   }
-  const Memory& y = operands.memory[kIn];
+  const Mem& y = operands.memory[kIn];
   if (whole) {
-    y.store_pack<kCount>(pack, out);
+    y.template store_pack<kCount>(pack, out);
   } else {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
@@ -169,8 +181,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class C, class Op>
-__global__ void __launch_bounds__(kThreads)
-    strided_elements(Op op, Operands<Op::kInputs + 1> operands, Offsets<Op::kInputs + 1> places, std::uint32_t n) {
+__global__ void __launch_bounds__(kThreads) strided_elements(Op op, Operands<Memory, Op::kInputs + 1> operands,
+                                                             Offsets<Op::kInputs + 1> places, std::uint32_t n) {
   constexpr int kIn = Op::kInputs;
   const std::int64_t position = thread_in_grid();
   if (position >= n) return;
@@ -208,23 +220,46 @@ template <class F> void for_each_part(const Loop& loop, std::array<std::int64_t,
   }
 }
 
+/// Calls `run` with the operands as TypedMemory if all are of one dtype whose arithmetic type is C.
+template <class C, int Count, class Run> bool run_typed(const Operands<Memory, Count>& operands, Run run) {
+  const Dtype dtype = operands.memory[0].dtype;
+  for (const Memory& m : operands.memory) {
+    if (m.dtype != dtype) return false;
+  }
+  const auto as = [&]<class T>(Type<T>) {
+    Operands<TypedMemory<T>, Count> typed;
+    for (int k = 0; k < Count; ++k) typed.memory[k] = {static_cast<T*>(operands.memory[k].data)};
+    run(typed);
+    return true;
+  };
+  if constexpr (std::is_same_v<C, float>) {
+    if (dtype == kFloat32) return as(Type<float>{});
+    if (dtype == kFloat16) return as(Type<Half>{});
+    if (dtype == kBFloat16) return as(Type<BFloat16>{});
+  }
+  return false;
+}
+
 /// y = op(inputs), element by element; inputs broadcast to y's shape. y may be one of the inputs.
 template <class C, class Op> void run_elements(const Op& op, std::array<const Tensor*, Op::kInputs> inputs, Tensor& y) {
   constexpr int kCount = Op::kInputs + 1;
   if (y.numel() == 0) return;
   const Tensor* tensors[kCount];
   *std::copy(inputs.begin(), inputs.end(), tensors) = &y;
-  Operands<kCount> operands;
+  Operands<Memory, kCount> operands;
   for (int k = 0; k < kCount; ++k) operands.memory[k] = memory_of(*tensors[k]);
 
   const ElementPlan plan = plan_elements(tensors, kCount);
   if (plan.dense) {
     const std::int64_t blocks = ceil_div(y.numel(), std::int64_t{kPerThread<C>} * kThreads);
-    launch(gpu(y), &dense_elements<C, Op>, grid(blocks), kThreads, op, operands, y.numel(), plan.single);
+    const auto run = [&]<class Mem>(const Operands<Mem, kCount>& memory) {
+      launch(gpu(y), &dense_elements<C, Mem, Op>, grid(blocks), kThreads, op, memory, y.numel(), plan.single);
+    };
+    if (!run_typed<C>(operands, run)) run(operands);
     return;
   }
   for_each_part(plan.loop, {}, [&](const Loop& loop, const std::array<std::int64_t, kMaxOperands>& moved) {
-    Operands<kCount> part = operands;
+    Operands<Memory, kCount> part = operands;
     Offsets<kCount> places;
     places.rank = static_cast<int>(loop.sizes.size());
     for (int axis = 0; axis < places.rank; ++axis) {

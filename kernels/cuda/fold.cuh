@@ -1,0 +1,336 @@
+// Folding: many elements into one, over any axes of any layout. An `Op` says what becomes of the elements:
+//   C, kInputs         the arithmetic type in which the elements of so many inputs come
+//   Near, start(y)     what one thread gathers in for output y, and with what it begins
+//   take(near, in, at) folds in[kInputs][N], the elements at the positions at[N] of the reduced axes
+//   Acc, settle(near)  what threads hand each other, and none(), which changes nothing
+//   merge(a, b)        a and b as one
+//   store(y, acc)      writes output y
+// Where the reduced axes are the dense ones a group of threads shares an output; where the kept ones are, neighbouring
+// threads have neighbouring outputs. Few outputs are folded in shares, which a second kernel merges: no atomics, so
+// results are the same in every run.
+#pragma once
+
+#include <bit>
+#include <cstring>
+
+#include "kernels/cuda/elements.cuh"
+
+namespace halftone::cuda {
+
+/// visit_all() for the dtypes whose arithmetic is done in C.
+template <class C, class F> __device__ void visit_as(Dtype d, F f) {
+  if constexpr (std::is_integral_v<C>) {
+    switch (d) {
+      case kInt64: return f(Type<std::int64_t>{});
+      case kInt32: return f(Type<std::int32_t>{});
+      case kInt16: return f(Type<std::int16_t>{});
+      case kInt8: return f(Type<std::int8_t>{});
+      case kUInt8: return f(Type<std::uint8_t>{});
+      default: return f(Type<bool>{});
+    }
+  } else {
+    if constexpr (std::is_same_v<C, double>) {
+      if (d == kFloat64) return f(Type<double>{});
+    }
+    switch (d) {
+      case kFloat16: return f(Type<Half>{});
+      case kBFloat16: return f(Type<BFloat16>{});
+      default: return f(Type<float>{});
+    }
+  }
+}
+
+/// The value of the lane whose number differs in the bits of `lanes`. All lanes of the warp take part.
+template <class A> __device__ A shuffle_xor(const A& value, int lanes) {
+  static_assert(sizeof(A) % sizeof(unsigned) == 0 && std::is_trivially_copyable_v<A>);
+  constexpr int kWords = sizeof(A) / sizeof(unsigned);
+  unsigned words[kWords];
+  memcpy(words, &value, sizeof(A));
+#pragma unroll
+  for (int i = 0; i < kWords; ++i) words[i] = __shfl_xor_sync(0xffffffffu, words[i], lanes);
+  A other;
+  memcpy(&other, words, sizeof(A));
+  return other;
+}
+
+/// Elements along one axis, or `otherwise` for each if there are none.
+struct Line {
+  Memory memory{nullptr, kFloat32};
+  std::int64_t stride = 1;
+  float otherwise = 0;
+
+  template <class C> __device__ C load(std::int64_t i) const {
+    C value = static_cast<C>(otherwise);
+    if (memory.data == nullptr) return value;
+    visit_as<C>(memory.dtype,
+                [&]<class T>(Type<T>) { value = widen<C>(static_cast<const T*>(memory.data)[i * stride]); });
+    return value;
+  }
+  /// Nothing, if there are none.
+  template <class C> __device__ void store(std::int64_t i, C value) const {
+    if (memory.data == nullptr) return;
+    visit_as<double>(memory.dtype,
+                     [&]<class T>(Type<T>) { static_cast<T*>(memory.data)[i * stride] = narrow<T>(value); });
+  }
+};
+inline Line line_of(const Tensor& t, float otherwise = 0) {
+  if (!t.defined()) return {{nullptr, kFloat32}, 1, otherwise};
+  return {memory_of(t), t.dim() == 0 ? 1 : t.stride(-1), otherwise};
+}
+
+/// Memory of a block for `Count` values whose type may have a constructor.
+template <class T, int Count> struct alignas(16) Slots {
+  unsigned char bytes[sizeof(T) * Count];
+  __device__ T& operator[](int i) { return reinterpret_cast<T*>(bytes)[i]; }
+};
+
+/// Maps a position of a loop, of any length, to offsets into its operands.
+template <int Count> struct Spots {
+  int rank = 1;
+  bool narrow = true;  // all positions are below 2^31
+  Divider dividers[kMaxDims];
+  std::int64_t sizes[kMaxDims]{};  // the innermost axis first
+  std::int64_t strides[Count][kMaxDims]{};
+
+  Spots() = default;
+  Spots(const Loop& loop, const std::array<std::size_t, Count>& operands)
+      : rank(static_cast<int>(loop.sizes.size())),
+        narrow(count_elements(loop.sizes) <= std::numeric_limits<std::int32_t>::max()) {
+    for (int axis = 0; axis < rank; ++axis) {
+      const std::size_t from = loop.sizes.size() - 1 - static_cast<std::size_t>(axis);
+      sizes[axis] = loop.sizes[from];
+      if (narrow && sizes[axis] > 0) dividers[axis] = Divider(static_cast<std::uint32_t>(sizes[axis]));
+      for (std::size_t k = 0; k < Count; ++k) strides[k][axis] = loop.strides[operands[k]][from];
+    }
+  }
+  __device__ void find(std::int64_t position, std::int64_t (&offsets)[Count]) const {
+#pragma unroll
+    for (int k = 0; k < Count; ++k) offsets[k] = 0;
+    for (int axis = 0; axis + 1 < rank; ++axis) {
+      const std::int64_t rest = quotient(axis, position);
+      const std::int64_t at = position - rest * sizes[axis];
+#pragma unroll
+      for (int k = 0; k < Count; ++k) offsets[k] += at * strides[k][axis];
+      position = rest;
+    }
+#pragma unroll
+    for (int k = 0; k < Count; ++k) offsets[k] += position * strides[k][rank - 1];
+  }
+  /// Of one operand.
+  __device__ std::int64_t offset(int operand, std::int64_t position) const {
+    std::int64_t offset = 0;
+    for (int axis = 0; axis + 1 < rank; ++axis) {
+      const std::int64_t rest = quotient(axis, position);
+      offset += (position - rest * sizes[axis]) * strides[operand][axis];
+      position = rest;
+    }
+    return offset + position * strides[operand][rank - 1];
+  }
+
+ private:
+  __device__ std::int64_t quotient(int axis, std::int64_t position) const {
+    return narrow ? dividers[axis].quotient(static_cast<std::uint32_t>(position)) : position / sizes[axis];
+  }
+};
+
+inline constexpr int kBatch = 8;  // elements of an input that a thread asks for before it waits for the first
+
+/// What is folded, and by whom.
+template <int Inputs> struct Folding {
+  Memory in[Inputs];
+  Spots<Inputs + 1> kept;  // the last operand is the output
+  Spots<Inputs> reduced;
+  std::int64_t outputs = 0, count = 0;  // count: elements that make one output
+  std::int64_t share = 0;               // how many of them a block takes
+  int lanes = 1;                        // threads that share an output: a power of two
+  bool by_column = false;               // neighbouring threads have neighbouring outputs, or elements of one
+  bool in_runs = false;                 // elements of an output lie side by side and aligned: 16-byte loads
+};
+
+/// Folds every `lanes`-th element of a share.
+template <class Op>
+__device__ typename Op::Near fold_share(const Op& op, const Folding<Op::kInputs>& f,
+                                        const std::int64_t (&base)[Op::kInputs + 1], std::int64_t first,
+                                        std::int64_t last, int lane) {
+  using C = typename Op::C;
+  constexpr int kIn = Op::kInputs;
+  typename Op::Near near = op.start(base[kIn]);
+  std::int64_t j = first + lane;
+  if (f.in_runs) {
+    const std::int64_t whole = first + (last - first) / kBatch * kBatch;
+    for (j = first + lane * kBatch; j < whole; j += f.lanes * kBatch) {
+      C in[kIn][kBatch];
+      std::int64_t at[kBatch];
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) at[k] = j + k;
+#pragma unroll
+      for (int i = 0; i < kIn; ++i) {
+        visit_as<C>(f.in[i].dtype, [&]<class T>(Type<T>) {
+          const auto p = static_cast<const Pack<T, kBatch>*>(f.in[i].data)[(base[i] + j) / kBatch];
+#pragma unroll
+          for (int k = 0; k < kBatch; ++k) in[i][k] = widen<C>(p.value[k]);
+        });
+      }
+      op.take(near, in, at);
+    }
+    j = whole + lane;
+  } else {
+    for (; j + (kBatch - 1) * f.lanes < last; j += kBatch * f.lanes) {
+      C in[kIn][kBatch];
+      std::int64_t at[kBatch];
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) at[k] = j + k * f.lanes;
+#pragma unroll
+      for (int i = 0; i < kIn; ++i) {
+        std::int64_t offsets[kBatch];
+#pragma unroll
+        for (int k = 0; k < kBatch; ++k) offsets[k] = f.reduced.offset(i, at[k]);
+        visit_as<C>(f.in[i].dtype, [&]<class T>(Type<T>) {
+          const T* x = static_cast<const T*>(f.in[i].data) + base[i];
+#pragma unroll
+          for (int k = 0; k < kBatch; ++k) in[i][k] = widen<C>(x[offsets[k]]);
+        });
+      }
+      op.take(near, in, at);
+    }
+  }
+  for (; j < last; j += f.lanes) {
+    C in[kIn][1];
+    const std::int64_t at[1] = {j};
+#pragma unroll
+    for (int i = 0; i < kIn; ++i) {
+      const std::int64_t offset = base[i] + f.reduced.offset(i, j);
+      visit_as<C>(f.in[i].dtype, [&]<class T>(Type<T>) {
+        in[i][0] = widen<C>(static_cast<const T*>(f.in[i].data)[offset]);
+      });
+    }
+    op.take(near, in, at);
+  }
+  return near;
+}
+
+/// Lanes of a warp that lie side by side merge what they have; the first one gets all.
+template <class Op> __device__ typename Op::Acc merge_lanes(typename Op::Acc acc, int lanes) {
+  for (int distance = 1; distance < lanes; distance *= 2) acc = Op::merge(acc, shuffle_xor(acc, distance));
+  return acc;
+}
+
+/// One share (blockIdx.y) of the outputs of a block. `partial` is [outputs, shares], used if there are several.
+template <class Op>
+__global__ void __launch_bounds__(kThreads, 2) fold_elements(Op op, Folding<Op::kInputs> f, typename Op::Acc* partial) {
+  using Acc = typename Op::Acc;
+  __shared__ Slots<Acc, kThreads> slots;
+  const int thread = static_cast<int>(threadIdx.x), groups = kThreads / f.lanes;
+  const int group = f.by_column ? thread % groups : thread / f.lanes;
+  const int lane = f.by_column ? thread / groups : thread % f.lanes;
+  const std::int64_t position = std::int64_t{blockIdx.x} * groups + group;
+  std::int64_t base[Op::kInputs + 1] = {};
+  Acc acc = Op::none();
+  if (position < f.outputs) {
+    f.kept.find(position, base);
+    const std::int64_t first = std::int64_t{blockIdx.y} * f.share, end = first + f.share;
+    acc = op.settle(fold_share(op, f, base, first, end < f.count ? end : f.count, lane));
+  }
+  if (!f.by_column && f.lanes <= kWarp) {
+    acc = merge_lanes<Op>(acc, f.lanes);
+  } else if (f.lanes > 1) {
+    slots[lane * groups + group] = acc;
+    for (int half = f.lanes / 2; half > 0; half /= 2) {
+      __syncthreads();
+      if (lane < half) {
+        acc = Op::merge(acc, slots[(lane + half) * groups + group]);
+        slots[lane * groups + group] = acc;
+      }
+    }
+  }
+  if (lane != 0 || position >= f.outputs) return;
+  if (gridDim.y == 1) {
+    op.store(base[Op::kInputs], acc);
+  } else {
+    partial[base[Op::kInputs] * gridDim.y + blockIdx.y] = acc;
+  }
+}
+
+/// A warp for each output merges its shares.
+template <class Op>
+__global__ void __launch_bounds__(kThreads)
+    fold_shares(Op op, const typename Op::Acc* partial, std::int64_t outputs, int shares) {
+  const std::int64_t output = thread_in_grid() / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  typename Op::Acc acc = Op::none();
+  if (output < outputs) {
+    for (int i = lane; i < shares; i += kWarp) acc = Op::merge(acc, partial[output * shares + i]);
+  }
+  acc = merge_lanes<Op>(acc, kWarp);
+  if (output < outputs && lane == 0) op.store(output, acc);
+}
+
+/// An input of a fold: its strides are those of the axes of the loop, 0 where it is broadcast.
+struct FoldInput {
+  Memory memory;
+  Dims strides;
+};
+inline FoldInput fold_input(const Tensor& t) { return {memory_of(t), dims(t.strides())}; }
+
+/// The axes that stay and those that go, merged where memory allows; operands are four inputs, and the output of what
+/// stays.
+struct FoldAxes {
+  Loop kept, reduced;
+  std::int64_t outputs = 0, count = 0;
+};
+FoldAxes split_axes(IntArrayRef sizes, unsigned mask, const FoldInput* inputs, int count);
+
+/// How the threads of a block are dealt out, and how many blocks share an output.
+struct FoldShape {
+  bool by_column = false;
+  int lanes = 1;
+  std::int64_t share = 0;
+  int shares = 1;
+};
+FoldShape shape_fold(const FoldAxes& axes, int multiprocessors);
+
+/// Are the elements of each output a run of memory that begins at a multiple of the batch?
+bool folds_runs(const FoldAxes& axes, const FoldInput* inputs, int count);
+
+/// Folds the axes of the mask. Outputs are numbered in row-major order of the axes that stay.
+template <class Op>
+void fold(Device device, const Op& op, IntArrayRef sizes, unsigned mask,
+          const std::array<FoldInput, Op::kInputs>& inputs) {
+  constexpr int kIn = Op::kInputs;
+  using Acc = typename Op::Acc;
+  Gpu& g = gpu(device);
+  const FoldAxes axes = split_axes(sizes, mask, inputs.data(), kIn);
+  if (axes.outputs == 0) return;
+  const FoldShape shape = shape_fold(axes, g.multiprocessors);
+  Folding<kIn> f;
+  std::array<std::size_t, kIn + 1> places;
+  for (std::size_t k = 0; k < kIn; ++k) f.in[k] = inputs[k].memory, places[k] = k;
+  places[kIn] = 4;
+  f.kept = {axes.kept, places};
+  std::array<std::size_t, kIn> without_output;
+  std::copy_n(places.begin(), kIn, without_output.begin());
+  f.reduced = {axes.reduced, without_output};
+  f.outputs = axes.outputs;
+  f.count = axes.count;
+  f.share = shape.share;
+  f.lanes = shape.lanes;
+  f.by_column = shape.by_column;
+  f.in_runs = !shape.by_column && folds_runs(axes, inputs.data(), kIn);
+
+  Tensor memory;
+  Acc* partial = nullptr;
+  if (shape.shares > 1) {
+    const auto bytes = axes.outputs * shape.shares * static_cast<std::int64_t>(sizeof(Acc));
+    memory = empty({bytes}, TensorOptions(kUInt8).device(device));
+    partial = static_cast<Acc*>(memory.data_ptr());
+  }
+  dim3 blocks = grid(ceil_div(axes.outputs, kThreads / shape.lanes));
+  blocks.y = static_cast<unsigned>(shape.shares);
+  launch(g, &fold_elements<Op>, blocks, kThreads, op, f, partial);
+  if (shape.shares > 1) {
+    launch(g, &fold_shares<Op>, grid(ceil_div(axes.outputs, kThreads / kWarp)), kThreads, op, partial, axes.outputs,
+           shape.shares);
+  }
+}
+
+}  // namespace halftone::cuda

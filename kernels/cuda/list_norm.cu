@@ -1,0 +1,123 @@
+// The norm over all elements of a list, in one launch: each block folds its share of the pieces, and the last block to
+// finish folds the blocks' results. Which block that is does not matter: the order of a sum is fixed by the sizes and
+// the device alone. Sums are double, so that the squares of large gradients do not overflow.
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/lists.cuh"
+
+namespace halftone {
+
+using namespace cuda;
+
+namespace {
+
+__device__ double larger(double a, double b) { return b > a || b != b ? b : a; }
+__device__ double smaller(double a, double b) { return b < a || b != b ? b : a; }
+
+struct EuclideanNorm {
+  HD double start() const { return 0; }
+  __device__ double add(double sum, double value) const { return sum + value * value; }
+  __device__ double join(double a, double b) const { return a + b; }
+  __device__ double finish(double sum) const { return std::sqrt(sum); }
+};
+
+enum class NormKind : std::int8_t { count, sum, largest, smallest, power };
+
+/// The p-norm for any other p.
+struct GeneralNorm {
+  NormKind kind;
+  double p;
+
+  HD double start() const { return kind == NormKind::smallest ? std::numeric_limits<double>::infinity() : 0; }
+  __device__ double add(double folded, double value) const {
+    switch (kind) {
+      case NormKind::count: return folded + (value != 0 ? 1 : 0);
+      case NormKind::sum: return folded + std::abs(value);
+      case NormKind::largest: return larger(folded, std::abs(value));
+      case NormKind::smallest: return smaller(folded, std::abs(value));
+      default: return folded + pow(std::abs(value), p);
+    }
+  }
+  __device__ double join(double a, double b) const {
+    if (kind == NormKind::largest) return larger(a, b);
+    return kind == NormKind::smallest ? smaller(a, b) : a + b;
+  }
+  __device__ double finish(double folded) const { return kind == NormKind::power ? pow(folded, 1 / p) : folded; }
+};
+
+GeneralNorm general_norm(double p) {
+  if (p == 0) return {NormKind::count, p};
+  if (p == 1) return {NormKind::sum, p};
+  if (std::isinf(p)) return {p > 0 ? NormKind::largest : NormKind::smallest, p};
+  return {NormKind::power, p};
+}
+
+/// The threads' values joined, for thread 0.
+template <class Norm> __device__ double join_block(const Norm& norm, double value) {
+  __shared__ double warps[kThreads / kWarp];
+  const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    value = norm.join(value, __shfl_down_sync(~0u, value, static_cast<unsigned>(distance)));
+  }
+  __syncthreads();  // of an earlier call all is read
+  if (lane == 0) warps[warp] = value;
+  __syncthreads();
+  if (threadIdx.x != 0) return value;
+  for (int w = 1; w < kThreads / kWarp; ++w) value = norm.join(value, warps[w]);
+  return value;
+}
+
+/// parts[first + b] is block b's share. The last launch, which has a y, folds the parts of all into it.
+template <class Norm, int Capacity>
+__global__ void __launch_bounds__(kThreads) fold_list(Norm norm, ListArgument<1, Capacity> list, std::int32_t pieces,
+                                                      double* parts, std::int64_t first, Memory y, unsigned* tickets) {
+  double folded = norm.start();
+#pragma unroll 1
+  for (std::int64_t i = blockIdx.x; i < pieces; i += gridDim.x) {
+    const ListSlice slice = list.slice(static_cast<std::int32_t>(i));
+    const Memory x = list.memory(0, slice.tensor);
+    visit_floating_dtype(x.dtype, [&]<class T>(Type<T>) {
+      for_each_value<false>(static_cast<T*>(x.data) + slice.first, slice.count, list.aligned[slice.tensor],
+                            [&](T value) { folded = norm.add(folded, widen<double>(value)); });
+    });
+  }
+  folded = join_block(norm, folded);
+  if (threadIdx.x == 0) parts[first + blockIdx.x] = folded;
+  if (!y.data || !is_last_block(tickets)) return;
+  const volatile double* all = parts;
+  folded = norm.start();
+  for (std::int64_t i = threadIdx.x; i < first + gridDim.x; i += kThreads) folded = norm.join(folded, all[i]);
+  folded = join_block(norm, folded);
+  if (threadIdx.x == 0) y.store(0, norm.finish(folded));
+}
+
+template <class Norm> void run_norm(CudaBackend& backend, const Norm& norm, TensorList tensors, Tensor& y) {
+  Gpu& g = gpu(y);
+  Stage stage(backend);
+  std::vector<ListEntry<1>> entries;
+  entries.reserve(tensors.size());
+  for (const Tensor& t : tensors) {
+    if (t.numel() == 0) continue;
+    const Tensor dense = stage.dense(t, false);
+    entries.push_back({{memory_of(dense)}, dense.numel()});
+  }
+  if (entries.empty()) return backend.fill(y, norm.start());
+  const std::int64_t most = 8 * std::int64_t{g.multiprocessors};  // blocks of a launch: as many as run at once
+  const std::int64_t launches = ceil_div(static_cast<std::int64_t>(entries.size()), list_capacity(1, kLargeArgument));
+  const Tensor parts = empty({most * launches}, y.options().dtype(kFloat64));
+  std::int64_t first = 0;
+  for_each_launch(g, entries, [&]<int Capacity>(const ListArgument<1, Capacity>& list, int pieces, bool last) {
+    const std::int64_t blocks = std::min<std::int64_t>(pieces, most);
+    launch(g, &fold_list<Norm, Capacity>, grid(blocks), kThreads, norm, list, pieces, parts.data_ptr<double>(), first,
+           last ? memory_of(y) : Memory{nullptr, y.dtype()}, g.tickets);
+    first += blocks;
+  });
+}
+
+}  // namespace
+
+void CudaBackend::list_norm(TensorList tensors, double p, Tensor& y) {
+  if (p == 2) return run_norm(*this, EuclideanNorm{}, tensors, y);
+  run_norm(*this, general_norm(p), tensors, y);
+}
+
+}  // namespace halftone

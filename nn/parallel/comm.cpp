@@ -1,0 +1,261 @@
+#include "nn/parallel/comm.h"
+
+#include <algorithm>
+
+#include "autograd/apply.h"
+#include "autograd/ops.h"
+#include "core/runtime.h"
+
+namespace halftone::nn::parallel {
+
+std::vector<std::int64_t> share_lengths(std::int64_t n, std::size_t devices, Split split) {
+  const auto most = static_cast<std::int64_t>(devices);
+  if (n == 0) return std::vector<std::int64_t>(devices, 0);
+  std::vector<std::int64_t> lengths;
+  if (split == Split::Balanced) {
+    const std::int64_t count = std::min(n, most);
+    for (std::int64_t i = 0; i < count; ++i) lengths.push_back(n / count + (i < n % count ? 1 : 0));
+    return lengths;
+  }
+  const std::int64_t size = (n + most - 1) / most;
+  for (std::int64_t start = 0; start < n; start += size) lengths.push_back(std::min(size, n - start));
+  return lengths;
+}
+
+namespace comm {
+namespace {
+
+constexpr OpInfo kScatter{"parallel_scatter", Precision::any, "pieces of a tensor on several devices"};
+constexpr OpInfo kGather{"parallel_gather", Precision::any, "tensors of several devices joined on one"};
+constexpr OpInfo kBroadcast{"parallel_broadcast", Precision::any, "a tensor on several devices"};
+constexpr OpInfo kAllReduce{"parallel_all_reduce", Precision::any, "the sum over several devices on each of them"};
+
+/// What happens inside is neither recorded nor cast nor observed.
+ContextScope plain_scope() {
+  return ContextScope([](Context& c) {
+    c.record = false;
+    c.filter = nullptr;
+    c.observer = nullptr;
+  });
+}
+
+bool records(TensorList inputs) { return context.record && std::ranges::any_of(inputs, needs_grad); }
+
+/// What the nodes have in common: edges, targets, no saved tensors.
+class Transfer : public Node {
+ public:
+  Transfer(const OpInfo& info, std::vector<Edge> edges) : Node(info), edges_(std::move(edges)) {}
+  Transfer(const OpInfo& info, TensorList inputs) : Node(info) {
+    for (const Tensor& x : inputs) edges_.push_back(edge_of(x));
+    if (context.anomaly) created_by = describe_all({inputs.data(), inputs.size()});
+  }
+  ~Transfer() override { bury(edges_); }
+
+  std::span<Edge> edges() override { return edges_; }
+  std::span<const GradTarget> targets() const override { return targets_; }
+  void expect(GradTarget target) { targets_.push_back(std::move(target)); }
+
+ protected:
+  std::vector<Edge> edges_;
+  std::vector<GradTarget> targets_;
+};
+
+/// Makes `outputs` the results of `node`.
+void adopt(const std::shared_ptr<Transfer>& node, std::vector<Tensor>& outputs) {
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    node->expect(GradTarget(outputs[i]));
+    outputs[i].impl()->edge = {node, static_cast<std::uint32_t>(i)};
+  }
+}
+
+Tensor zeros_for(const GradTarget& target) {
+  return zeros(target.sizes, TensorOptions(target.dtype).device(target.device));
+}
+
+class ScatterNode final : public Transfer {
+ public:
+  ScatterNode(const Tensor& x, std::int64_t dim) : Transfer(kScatter, x), device_(x.device()), dim_(dim) {}
+  std::vector<Tensor> backward(std::span<const Tensor> grads) override {
+    std::vector<Tensor> all(grads.begin(), grads.end());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (!all[i].defined()) all[i] = zeros_for(targets_[i]);
+    }
+    return {gather(all, device_, dim_)};
+  }
+
+ private:
+  Device device_;
+  std::int64_t dim_;
+};
+
+class GatherNode final : public Transfer {
+ public:
+  GatherNode(TensorList tensors, std::int64_t dim) : Transfer(kGather, tensors), dim_(dim) {
+    for (const Tensor& t : tensors) {
+      lengths_.push_back(t.size(dim));
+      devices_.push_back(t.device());
+    }
+  }
+  std::vector<Tensor> backward(std::span<const Tensor> grads) override {
+    return scatter(grads[0], lengths_, devices_, dim_);
+  }
+
+ private:
+  std::vector<std::int64_t> lengths_;
+  std::vector<Device> devices_;
+  std::int64_t dim_;
+};
+
+class BroadcastNode final : public Transfer {
+ public:
+  explicit BroadcastNode(const Tensor& x) : Transfer(kBroadcast, x), device_(x.device()) {}
+  std::vector<Tensor> backward(std::span<const Tensor> grads) override {
+    return {reduce_add({grads.data(), grads.size()}, device_)};
+  }
+
+ private:
+  Device device_;
+};
+
+std::vector<Tensor> sum_on_each(TensorList tensors, Devices devices) {
+  const Tensor sum = reduce_add(tensors, devices[0]);
+  std::vector<Tensor> sums;
+  for (const Device device : devices) sums.push_back(sum.to(TensorOptions(device)));
+  return sums;
+}
+
+class AllReduceNode final : public Transfer {
+ public:
+  AllReduceNode(std::vector<Edge> edges, std::vector<Device> devices)
+      : Transfer(kAllReduce, std::move(edges)), devices_(std::move(devices)) {}
+  std::vector<Tensor> backward(std::span<const Tensor> grads) override {
+    return sum_on_each({grads.data(), grads.size()}, devices_);
+  }
+
+ private:
+  std::vector<Device> devices_;
+};
+
+Tensor piece_of(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_t length) {
+  const auto axis = static_cast<std::size_t>(dim);
+  Dims sizes = dims(x.sizes());
+  sizes[axis] = length;
+  return alias(x, sizes, dims(x.strides()), x.storage_offset() + start * x.strides()[axis]);
+}
+
+MemoryFormat common_format(TensorList tensors) {
+  const auto channels_last = [](const Tensor& t) { return t.suggest_memory_format() == MemoryFormat::ChannelsLast; };
+  return std::ranges::all_of(tensors, channels_last) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+}
+
+Tensor joined(TensorList tensors, Device device, std::int64_t dim) {
+  const auto axis = static_cast<std::size_t>(dim);
+  Dims sizes = dims(tensors[0].sizes());
+  Dtype dtype = tensors[0].dtype();
+  sizes[axis] = 0;
+  for (const Tensor& t : tensors) {
+    sizes[axis] += t.size(dim);
+    dtype = promote_types(dtype, t.dtype());
+  }
+  const TensorOptions options = tensors[0].options().dtype(dtype).device(device);
+  Tensor out = empty(sizes, options.memory_format(common_format(tensors)));
+  std::int64_t start = 0;
+  for (const Tensor& t : tensors) {
+    copy_elements(t, piece_of(out, dim, start, t.size(dim)));
+    start += t.size(dim);
+  }
+  return out;
+}
+
+}  // namespace
+
+void copy_elements(const Tensor& from, const Tensor& to) {
+  const bool as_bytes =
+      from.dtype() == to.dtype() && from.strides().equals(to.strides()) && is_dense(from.sizes(), from.strides());
+  if (!as_bytes) {
+    to.detach().copy_(from.detach());
+  } else if (from.numel() > 0) {
+    const DeviceType runner = from.is_cuda() || to.is_cuda() ? kCUDA : kCPU;
+    runtime(runner).copy(to.data_ptr(), to.device(), from.data_ptr(), from.device(), from.nbytes());
+  }
+}
+
+std::vector<Tensor> scatter(const Tensor& x, IntArrayRef lengths, Devices devices, std::int64_t dim) {
+  std::vector<Tensor> pieces;
+  {
+    const ContextScope plain = plain_scope();
+    std::int64_t start = 0;
+    for (std::size_t i = 0; i < lengths.size(); ++i) {
+      pieces.push_back(piece_of(x, dim, start, lengths[i]).to(TensorOptions(devices[i])));
+      start += lengths[i];
+    }
+  }
+  if (records(x)) adopt(std::make_shared<ScatterNode>(x, dim), pieces);
+  return pieces;
+}
+
+Tensor gather(TensorList tensors, Device device, std::int64_t dim) {
+  std::vector<Tensor> out;
+  {
+    const ContextScope plain = plain_scope();
+    out.push_back(joined(tensors, device, dim));
+  }
+  if (records(tensors)) adopt(std::make_shared<GatherNode>(tensors, dim), out);
+  return out[0];
+}
+
+std::vector<Tensor> broadcast(const Tensor& x, Devices devices) {
+  std::vector<Tensor> copies;
+  {
+    const ContextScope plain = plain_scope();
+    for (const Device device : devices) copies.push_back(alias(x).to(TensorOptions(device)));
+  }
+  if (records(x)) adopt(std::make_shared<BroadcastNode>(x), copies);
+  return copies;
+}
+
+std::shared_ptr<Node> broadcast_node(const Tensor& x, Devices devices) {
+  if (!needs_grad(x)) return nullptr;
+  auto node = std::make_shared<BroadcastNode>(x);
+  for (const Device device : devices) {
+    GradTarget target(x);
+    target.device = device;
+    node->expect(std::move(target));
+  }
+  return node;
+}
+
+Tensor reduce_add(TensorList tensors, Device device) {
+  Tensor sum;
+  bool own = false;  // whether nobody else sees the memory of the sum
+  for (const Tensor& t : tensors) {
+    if (!t.defined()) continue;
+    Tensor here = t.to(TensorOptions(device));
+    if (is_low_precision(here.dtype())) here = here.to(kFloat32);
+    if (!sum.defined()) {
+      sum = here;
+    } else if (own && !context.record) {
+      sum.add_(here);
+    } else {
+      sum = sum + here;
+      own = true;
+    }
+  }
+  return sum;
+}
+
+std::vector<Tensor> all_reduce(TensorList tensors, std::vector<Edge> edges) {
+  std::vector<Device> devices;
+  for (const Tensor& t : tensors) devices.push_back(t.device());
+  std::vector<Tensor> sums;
+  {
+    const ContextScope plain = plain_scope();
+    for (const Tensor& sum : sum_on_each(tensors, devices)) sums.push_back(alias(sum));
+  }
+  if (std::ranges::any_of(edges, [](const Edge& edge) { return edge.node != nullptr; }))
+    adopt(std::make_shared<AllReduceNode>(std::move(edges), std::move(devices)), sums);
+  return sums;
+}
+
+}  // namespace comm
+}  // namespace halftone::nn::parallel

@@ -1,0 +1,44 @@
+// What tests of CUDA share. They do nothing where there is no device; on simulated GPUs they count calls and make them
+// fail as well.
+#pragma once
+
+#include "core/runtime.h"
+#include "tests/catch.h"
+
+#if __has_include(<cudasim.h>)
+#include <cudasim.h>
+#define HALFTONE_SIMULATED_CUDA 1
+#else
+#define HALFTONE_SIMULATED_CUDA 0
+#endif
+
+namespace halftone::test {
+
+inline std::vector<Device> cuda_devices() {
+  std::vector<Device> all;
+  for (int i = 0; i < cuda::device_count(); ++i) all.emplace_back(kCUDA, static_cast<DeviceIndex>(i));
+  return all;
+}
+
+/// Makes another device the default until the end of the scope.
+class DefaultDevice {
+ public:
+  explicit DefaultDevice(Device device) : before_(get_default_device()) { set_default_device(device); }
+  ~DefaultDevice() { set_default_device(before_); }
+  DefaultDevice(const DefaultDevice&) = delete;
+  DefaultDevice& operator=(const DefaultDevice&) = delete;
+
+ private:
+  Device before_;
+};
+
+template <class F> std::string message_of_error(F f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+}  // namespace halftone::test

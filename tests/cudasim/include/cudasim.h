@@ -1,0 +1,51 @@
+// Drives the simulated GPUs: how many there are, when their work runs, which call fails, and what went wrong.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace cudasim {
+constexpr int kMaxDevices = 16;
+
+// Before the first CUDA call only, else std::logic_error. The default is 4, or the environment's CUDASIM_DEVICES.
+void set_device_count(int count);
+void set_total_memory(int device, std::size_t bytes);
+void set_multiprocessors(int device, int count);
+
+// Late (the default): work runs only when something waits for it, so that a missing wait shows. Eager: at once.
+void set_late(bool late);
+// Decides the order of blocks, warps and streams; 0 is the plain order, which is the friendliest to a debugger.
+void set_seed(std::uint64_t seed);
+// The checks of kernels compiled with the instrumentation. Without it they see nothing and cost nothing.
+void set_checks(bool on);
+// Whether reports also go to stderr, as they do unless told otherwise.
+void set_quiet(bool quiet);
+
+// What a device was asked to do since reset_counters(), whether it has run yet or not.
+struct Counters {
+  std::uint64_t launches = 0, library_calls = 0, graph_launches = 0;
+  std::uint64_t host_to_device = 0, device_to_host = 0, device_to_device = 0, peer_copies = 0, memsets = 0;
+  std::uint64_t allocations = 0, frees = 0;
+  std::uint64_t host_waits = 0;  // calls that made the host wait: synchronising calls and blocking copies
+};
+std::vector<Counters> counters();
+void reset_counters();
+std::map<std::string, std::uint64_t> launches_by_kernel_name();
+
+enum class Kind { allocation, launch, library, copy, any };
+// The n-th call of this kind from now on (1 is the next) fails with a fitting error. Once; set it again for more.
+void fail_call(Kind kind, std::uint64_t n);
+void clear_failures();
+std::uint64_t calls_made(Kind kind);
+
+std::size_t bytes_in_use(int device);
+std::size_t live_allocations();
+
+// What the checks found, one text each. A report also makes the next synchronising call fail.
+std::vector<std::string> reports();
+void clear_reports();
+// Sticky errors end a CUDA process; a test goes on after this. It drops what the streams still held.
+void reset_errors();
+}  // namespace cudasim

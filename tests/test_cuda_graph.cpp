@@ -1,0 +1,195 @@
+// Captured graphs, from a single op to a whole training step in mixed precision.
+#include "core/cuda_graph.h"
+#include "halftone.h"
+#include "tests/cuda.h"
+
+using namespace halftone;
+using namespace halftone::test;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+struct Step {
+  nn::Sequential net;
+  std::unique_ptr<optim::Optimizer> optimizer;
+  amp::GradScaler scaler;
+  Tensor x, y, loss;
+
+  Step(Device device, bool adam)
+      : net(nn::Linear(6, 16), nn::ReLU(), nn::Linear(16, 3)), scaler(kCUDA, [] {
+          amp::GradScalerOptions options;
+          options.init_scale = 128;
+          options.growth_interval = 3;
+          return options;
+        }()) {
+    net->to(device);
+    x = zeros({8, 6}, device);
+    y = zeros({8}, TensorOptions(kInt64).device(device));
+    if (adam) {
+      optimizer = std::make_unique<optim::Adam>(net->parameters(), optim::AdamOptions(0.01));
+    } else {
+      optimizer = std::make_unique<optim::SGD>(net->parameters(), optim::SGDOptions(0.1).momentum(0.9));
+    }
+  }
+
+  void run() {
+    optimizer->zero_grad();
+    {
+      const amp::autocast region(kCUDA, kFloat16);
+      loss = cross_entropy_loss(net->forward(x), y);
+    }
+    scaler.scale(loss).backward();
+    scaler.unscale_(*optimizer);
+    scaler.clip_grad_norm_(*optimizer, 1.0);
+    scaler.step(*optimizer);
+    scaler.update();
+  }
+  // Another batch each time; the fifth overflows.
+  void feed(int i) {
+    manual_seed(100 + static_cast<std::uint64_t>(i));
+    x.copy_(randn({8, 6}, kCPU) * (i == 5 ? 1e6 : 1.0));
+    y.copy_(randint(3, {8}, TensorOptions(kInt64).device(kCPU)));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a captured training step does what the eager one does", "[cuda][graph]") {
+  if (!cuda::is_available()) return;
+  const bool adam = GENERATE(false, true);
+  INFO((adam ? "Adam" : "SGD"));
+  const Device device(kCUDA, 0);
+  const auto make = [&] {
+    manual_seed(7);
+    return std::make_unique<Step>(device, adam);
+  };
+  const auto eager = make(), captured = make();
+  for (int i = 0; i < 2; ++i) {  // warm-up: state of optimizer and scaler is made
+    eager->feed(i), eager->run();
+    captured->feed(i), captured->run();
+  }
+  cuda::Graph graph(device);
+  graph.capture([&] { captured->run(); });
+  CHECK(graph.nodes() > 10);
+  for (int i = 2; i < 12; ++i) {
+    INFO("step " << i);
+    eager->feed(i), eager->run();
+    captured->feed(i), graph.replay();
+    CHECK(captured->loss.item<float>() == Catch::Approx(eager->loss.item<float>()).epsilon(1e-5));
+    CHECK(captured->scaler.get_scale() == eager->scaler.get_scale());
+    CHECK(captured->scaler.skipped_steps() == eager->scaler.skipped_steps());
+    const auto a = eager->net->parameters(), b = captured->net->parameters();
+    for (std::size_t k = 0; k < a.size(); ++k) CHECK(allclose(b[k], a[k], 1e-5, 1e-6));
+  }
+  CHECK(captured->scaler.skipped_steps() > 0);
+}
+
+TEST_CASE("a replay reads its inputs anew and writes the same outputs", "[cuda][graph]") {
+  if (!cuda::is_available()) return;
+  const Device device = cuda_devices().back();
+  const Tensor x = ones({5}, device);
+  Tensor y;
+  cuda::Graph graph(device);
+  graph.capture([&] {
+    CHECK(cuda::is_capturing(device));
+    y = x * 2 + 1;
+  });
+  CHECK_FALSE(cuda::is_capturing(device));
+  graph.replay();
+  CHECK(y.sum().item<float>() == 15);
+  const void* const place = y.data_ptr();
+  x.fill_(10);
+  graph.replay();
+  CHECK(y.sum().item<float>() == 105);
+  CHECK(y.data_ptr() == place);
+
+  graph.capture([&] { y = x - 1; });  // instead of what it held
+  graph.replay();
+  CHECK(y.sum().item<float>() == 45);
+  graph.reset();
+  CHECK(y.sum().item<float>() == 45);  // a tensor of the graph outlives it
+  CHECK_THAT(message_of_error([&] { graph.replay(); }), ContainsSubstring("cuda::Graph: replay of an empty graph"));
+}
+
+TEST_CASE("random numbers of a graph differ from replay to replay", "[cuda][graph]") {
+  if (!cuda::is_available()) return;
+  const Device device(kCUDA, 0);
+  const Tensor x = ones({256}, device).requires_grad_();
+  Tensor dropped, uniform, gradient;
+  cuda::Graph graph(device);
+  graph.capture([&] {
+    x.mutable_grad().reset();
+    dropped = dropout(x, 0.5, true);
+    dropped.sum().backward();
+    gradient = x.grad();
+    uniform = rand({256}, device);
+  });
+  graph.replay();
+  const Tensor first = dropped.cpu(), first_uniform = uniform.cpu();
+  CHECK(equal(gradient.cpu(), first));  // backward saw the same mask
+  graph.replay();
+  CHECK_FALSE(equal(dropped.cpu(), first));
+  CHECK_FALSE(equal(uniform.cpu(), first_uniform));
+  CHECK(equal(gradient.cpu(), dropped.cpu()));
+}
+
+TEST_CASE("what cannot be captured says so and leaves the device as it was", "[cuda][graph]") {
+  if (!cuda::is_available()) return;
+  const Device device(kCUDA, 0);
+  const Tensor x = ones({4}, device), host = ones({4}, kCPU);
+  cuda::Graph graph(device);
+  struct Row {
+    const char* name;
+    std::function<void()> work;
+    const char* message;
+  };
+  const Row rows[] = {
+      {"item", [&] { (x + 1).sum().item(); }, "waiting for cuda:0 (item(), a copy to the host, synchronize) cannot"},
+      {"to the host", [&] { x.cpu(); }, "a copy between ordinary host memory and cuda:0 cannot be captured"},
+      {"from the host", [&] { host.to(device); }, "a copy between ordinary host memory and cuda:0 cannot be captured"},
+      {"synchronize", [&] { cuda::synchronize(0); }, "cannot be captured"},
+      {"nested", [&] { cuda::Graph(device).capture_begin(); }, "another graph is being captured on cuda:0"},
+      {"own error", [&] { fail("mine"); }, "mine"},
+  };
+  for (const Row& row : rows) {
+    INFO(row.name);
+    CHECK_THAT(message_of_error([&] { graph.capture(row.work); }), ContainsSubstring(row.message));
+    CHECK_FALSE(cuda::is_capturing(device));
+    CHECK(x.sum().item<float>() == 4);
+    CHECK_THROWS_AS(graph.replay(), Error);
+  }
+  if (cuda::device_count() > 1) {
+    CHECK_THAT(message_of_error([&] { graph.capture([&] { x.to("cuda:1"); }); }),
+               ContainsSubstring("a copy from cuda:0 to cuda:1 cannot be captured"));
+  }
+  CHECK_THAT(message_of_error([&] { graph.capture_end(); }), ContainsSubstring("capture_end without capture_begin"));
+}
+
+TEST_CASE("an optimizer without state cannot begin inside a graph", "[cuda][graph]") {
+  if (!cuda::is_available()) return;
+  const Tensor w = ones({4}, kCUDA).requires_grad_();
+  w.sum().backward();
+  optim::Adam adam({w}, optim::AdamOptions(0.1));
+  cuda::Graph graph;
+  CHECK_THAT(message_of_error([&] { graph.capture([&] { adam.step(); }); }),
+             ContainsSubstring("take one step before it is captured"));
+  adam.step();
+  CHECK_THAT(message_of_error([&] { graph.capture([&] { adam.step(); }); }), ContainsSubstring("capturable(true)"));
+}
+
+TEST_CASE("a graph's memory goes with its last tensor", "[cuda][graph]") {
+  if (!cuda::is_available()) return;
+  const Device device(kCUDA, 0);
+  const std::int64_t before = memory_stats(device).current;
+  {
+    Tensor y;
+    {
+      cuda::Graph graph(device);
+      const Tensor x = ones({1000}, device);
+      graph.capture([&] { y = (x + 1) * 2; });
+      graph.replay();
+    }
+    CHECK(y.sum().item<float>() == 4000);
+  }
+  CHECK(memory_stats(device).current == before);
+}

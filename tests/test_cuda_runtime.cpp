@@ -1,0 +1,172 @@
+// Bytes on CUDA devices: memory, statistics, copies between devices and to and from the host, pinned memory, failures.
+#include "halftone.h"
+#include "tests/cuda.h"
+
+using namespace halftone;
+using namespace halftone::test;
+using Catch::Matchers::ContainsSubstring;
+
+TEST_CASE("CUDA memory is counted", "[cuda][memory]") {
+  if (!cuda::is_available()) return;
+  const Device device(kCUDA, 0);
+  const MemoryStats before = memory_stats(device);
+  reset_peak_memory_stats(device);
+  {
+    const Tensor a = empty({1000, 1000}, device);
+    CHECK(memory_stats(device).current == before.current + 4000000);
+    const Tensor b = empty({10}, device);
+  }
+  const MemoryStats after = memory_stats(device);
+  CHECK(after.current == before.current);
+  CHECK(after.peak == before.current + 4000040);
+  CHECK(after.allocations == before.allocations + 2);
+  CHECK_NOTHROW(empty_cache(device));
+}
+
+TEST_CASE("a device that is not there is named", "[cuda][memory]") {
+  if (!cuda::is_available()) return;
+  const int count = cuda::device_count();
+  CHECK_THAT(message_of_error([&] { empty({1}, Device(kCUDA, static_cast<DeviceIndex>(count))); }),
+             ContainsSubstring(str("there is no cuda:", count)));
+  CHECK_THAT(message_of_error([&] { cuda::synchronize(static_cast<DeviceIndex>(count)); }),
+             ContainsSubstring(str("there is no cuda:", count)));
+}
+
+TEST_CASE("copies to, from and between devices keep every value", "[cuda][copy]") {
+  std::vector<Device> devices = cuda_devices();
+  if (devices.empty()) return;
+  devices.push_back(kCPU);
+  for (const Device from : devices) {
+    for (const Device to : devices) {
+      for (const Dtype dtype : kDtypes) {
+        INFO(from << " to " << to << ", " << dtype);
+        const Tensor x = arange(24, TensorOptions(kInt64).device(from)).to(dtype).reshape({2, 3, 4});
+        const Tensor there = x.to(to);
+        CHECK(there.device() == canonical(to));
+        CHECK(equal(there.cpu(), x.cpu()));
+        CHECK(equal(x.transpose(0, 2).to(to).cpu(), x.cpu().transpose(0, 2)));  // strides are kept
+        Tensor target = zeros({2, 3, 4}, TensorOptions(kFloat32).device(to));
+        target.copy_(x);
+        CHECK(equal(target.cpu(), x.cpu().to(kFloat32)));
+      }
+      CHECK(empty({0, 3}, from).to(to).numel() == 0);
+    }
+  }
+}
+
+TEST_CASE("gradients cross devices", "[cuda][copy]") {
+  if (cuda::device_count() < 2) return;
+  const Tensor x = ones({3}, Device(kCUDA, 0)).requires_grad_();
+  (x.to("cuda:1") * 2).cpu().sum().backward();
+  CHECK(x.grad().device() == Device(kCUDA, 0));
+  CHECK(equal(x.grad().cpu(), full({3}, 2.0, kCPU)));
+}
+
+TEST_CASE("DeviceGuard chooses what cuda without an index means", "[cuda]") {
+  if (cuda::device_count() < 2) return;
+  const DeviceGuard guard(Device(kCUDA, 1));
+  CHECK(ones({2}, kCUDA).device() == Device(kCUDA, 1));
+  CHECK((ones({2}, kCUDA) + 1).sum().item<float>() == 4);
+}
+
+TEST_CASE("pinned memory is host memory that devices know", "[cuda][pinned]") {
+  const Tensor plain = arange(6, TensorOptions(kFloat32).device(kCPU));
+  CHECK_FALSE(plain.is_pinned());
+  if (!cuda::is_available()) {
+    CHECK_THAT(message_of_error([&] { plain.pin_memory(); }), ContainsSubstring("no cuda device"));
+    return;
+  }
+  const Tensor pinned = plain.pin_memory();
+  CHECK(pinned.is_pinned());
+  CHECK(pinned.is_cpu());
+  CHECK(pinned.pin_memory().is_same(pinned));
+  CHECK(equal(pinned, plain));
+  CHECK(empty({0}, kCPU).pin_memory().numel() == 0);
+  CHECK(equal(pinned.to("cuda", kFloat32, /*non_blocking=*/true).cpu(), plain));
+  CHECK(empty({4}, TensorOptions(kFloat32).device(kCPU).pinned_memory(true)).is_pinned());
+  CHECK_THAT(message_of_error([] { empty({4}, TensorOptions(kCUDA).pinned_memory(true)); }),
+             ContainsSubstring("pinned memory is host memory, it cannot be on cuda:0"));
+  CHECK_THAT(message_of_error([] { ones({2}, kCUDA).pin_memory(); }),
+             ContainsSubstring("pin_memory: only host memory can be pinned"));
+}
+
+TEST_CASE("a block of pinned memory is not used again while a copy still reads it", "[cuda][pinned]") {
+  if (!cuda::is_available()) return;
+  const Device device(kCUDA, 0);
+  for (int round = 0; round < 20; ++round) {
+    Tensor there;
+    {
+      const Tensor host = full({1000}, round, TensorOptions(kFloat32).device(kCPU)).pin_memory();
+      there = host.to(device, kFloat32, /*non_blocking=*/true);
+    }
+    const Tensor next = full({1000}, -1, TensorOptions(kFloat32).device(kCPU)).pin_memory();
+    CHECK(there.eq(round).all().item<bool>());
+  }
+}
+
+#if HALFTONE_SIMULATED_CUDA
+
+TEST_CASE("out of memory says what is held and what is free", "[cuda][memory]") {
+  const std::string message = message_of_error([] { empty({std::int64_t{1} << 40}, Device(kCUDA, 0)); });
+  CHECK_THAT(message, ContainsSubstring("cuda:0: out of memory: cannot allocate 4398046511104 bytes; tensors hold "));
+  CHECK_NOTHROW(ones({4}, Device(kCUDA, 0)).sum().item());
+}
+
+namespace {
+
+// Makes each of the calls of `work` fail in turn: every failure is an Error, and nothing is leaked. `check` looks at
+// what work() left behind.
+template <class Work, class Check> void fail_each_call(cudasim::Kind kind, Work work, Check check_state) {
+  work();
+  cuda::synchronize(0);
+  const std::uint64_t first = cudasim::calls_made(kind);
+  work();
+  cuda::synchronize(0);
+  const std::uint64_t calls = cudasim::calls_made(kind) - first;
+  REQUIRE(calls > 0);
+  for (std::uint64_t n = 1; n <= calls; ++n) {
+    INFO("call " << n << " of " << calls);
+    const std::int64_t held = memory_stats(Device(kCUDA, 0)).current;
+    cudasim::fail_call(kind, n);
+    CHECK_THAT(message_of_error(work), ContainsSubstring("CUDA") || ContainsSubstring("cuda:0: out of memory"));
+    cudasim::clear_failures();
+    cuda::synchronize(0);
+    CHECK(memory_stats(Device(kCUDA, 0)).current == held);
+    check_state();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a call that fails leaks nothing and leaves the state as it was", "[cuda][failures]") {
+  const Device device(kCUDA, 0);
+  const Tensor x = randn({8, 8}, device), w = randn({8, 8}, device);
+  const Tensor host = x.cpu();
+  const auto work = [&] {
+    const Tensor y = x.matmul(w).relu().sum(0);
+    const Tensor z = y.cpu();
+  };
+  const auto unchanged = [&] { CHECK(equal(x.cpu(), host)); };
+  for (const cudasim::Kind kind :
+       {cudasim::Kind::allocation, cudasim::Kind::launch, cudasim::Kind::library, cudasim::Kind::copy}) {
+    INFO("kind " << static_cast<int>(kind));
+    fail_each_call(kind, work, unchanged);
+  }
+}
+
+TEST_CASE("a backward pass that fails leaves the gradients it found", "[cuda][failures]") {
+  const Device device(kCUDA, 0);
+  const Tensor w = randn({4, 4}, device).requires_grad_();
+  const auto work = [&] {
+    w.mutable_grad().reset();
+    w.matmul(w).sum().backward();
+    w.mutable_grad().reset();
+  };
+  fail_each_call(cudasim::Kind::launch, work, [&] {
+    w.mutable_grad().reset();
+    CHECK_NOTHROW(w.matmul(w).sum().backward());
+    w.mutable_grad().reset();
+  });
+}
+
+#endif

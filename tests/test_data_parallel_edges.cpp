@@ -1,0 +1,223 @@
+// nn::DataParallel at its edges: grad modes, second derivatives, lifetimes, few samples, shared weights, odd results.
+#include <array>
+#include <atomic>
+
+#include "tests/catch.h"
+#include "tests/gradcheck.h"
+#include "tests/parallel_nets.h"
+
+using namespace halftone;
+using namespace halftone::nn;
+using namespace halftone::test;
+using Catch::Matchers::ContainsSubstring;
+using test::close;
+
+TEST_CASE("data_parallel_no_grad: replicas see the caller's mode", "[parallel][threads]") {
+  const auto on = devices(2);
+  std::array<std::atomic<bool>, 2> recorded{true, true};
+  DataParallel parallel(Functional([&](const Tensor& x) {
+                          recorded[x.device() == on[0] ? 0 : 1] = GradMode::is_enabled();
+                          return x * 2;
+                        }),
+                        on);
+  const Tensor x = randn({4, 4}).requires_grad_();
+  {
+    const NoGradGuard no_grad;
+    CHECK_FALSE(parallel(x).requires_grad());
+  }
+  CHECK_FALSE(recorded[0].load());
+  CHECK_FALSE(recorded[1].load());
+  CHECK(parallel(x).requires_grad());
+  CHECK(recorded[1].load());
+
+  TwoLayers net;
+  DataParallel layers(net, on);
+  const NoGradGuard no_grad;
+  CHECK_FALSE(layers(randn({4, 4})).requires_grad());
+}
+
+namespace {
+
+struct ScaledImpl : Cloneable<ScaledImpl> {
+  void reset() override { scale = register_buffer("scale", full({2}, 1.5, kFloat64).requires_grad_()); }
+  ScaledImpl() { reset(); }
+  Tensor forward(const Tensor& x) { return x * scale * scale; }
+  Tensor scale;
+};
+
+}  // namespace
+
+TEST_CASE("data_parallel_buffers_requiring_grad: a gradient check through a buffer", "[parallel][gradcheck]") {
+  if (!devices(1)[0].is_cpu()) return;  // gradcheck perturbs elements on the host
+  const auto on = devices(2);
+  auto net = std::make_shared<ScaledImpl>();
+  const std::vector<Tensor> inputs{randn({3, 2}, kFloat64)};
+  const Function of_x = [&](In in) { return DataParallel(net, on)->forward(in[0]); };
+  CHECK(gradcheck(of_x, inputs) == "");
+  CHECK(gradgradcheck(of_x, inputs) == "");
+
+  const Tensor x = randn({3, 2}, kFloat64);
+  DataParallel(net, on)->forward(x).sum().backward();
+  CHECK(close(net->scale.grad(), x.sum(0) * 2 * 1.5));
+}
+
+TEST_CASE("data_parallel_function_deletion: double backward after the wrapper is gone", "[parallel][threads]") {
+  const auto on = devices(2);
+  TwoLayers net;
+  const TwoLayers plain = net.clone();
+  const Tensor x = randn({5, 4}).requires_grad_();
+  const auto penalty = [](const Tensor& y, const Tensor& input) {
+    const Tensor g = autograd::grad({(y * y).sum()}, {input}, {}, nullopt, /*create_graph=*/true)[0];
+    return (g * g).sum();
+  };
+  Tensor y;
+  {
+    DataParallel parallel(net, on);
+    y = parallel(x);
+  }
+  penalty(y, x).backward();
+  const Tensor same = x.detach().clone().requires_grad_();
+  penalty(plain(same), same).backward();
+  CHECK(gradient_difference(*net, *plain) < 1e-4);
+  CHECK(close(x.grad(), same.grad(), 1e-4));
+}
+
+TEST_CASE("data_parallel_model_no_refcycles: nothing is left", "[parallel]") {
+  const auto on = devices(3);
+  parallel::data_parallel(TwoLayers(), randn({6, 4}), on).sum().backward();
+  const std::int64_t before = live_tensors();
+  for (int i = 0; i < 3; ++i) {
+    TwoLayers net;
+    DataParallel parallel(net, on);
+    for (int step = 0; step < 3; ++step) parallel(randn({6, 4})).sum().backward();
+    const amp::autocast region(on[0].type(), kBFloat16);
+    for (int step = 0; step < 3; ++step) parallel(randn({6, 4})).sum().backward();
+  }
+  CHECK(live_tensors() == before);
+}
+
+TEST_CASE("P1: five samples over four devices use three replicas", "[parallel]") {
+  const auto on = devices(4);
+  std::atomic<int> calls = 0;
+  const Functional count([&](const Tensor& x) {
+    ++calls;
+    return x;
+  });
+  DataParallel(count, on)->forward(ones({5, 2}));
+  CHECK(calls == 3);
+  calls = 0;
+  DataParallel(count, DataParallelOptions().device_ids(on).split(parallel::Split::Balanced))->forward(ones({5, 2}));
+  CHECK(calls == 4);
+}
+
+TEST_CASE("P2: no samples", "[parallel]") {
+  TwoLayers net;
+  const Tensor y = DataParallel(net, devices(3))->forward(zeros({0, 4}).requires_grad_());
+  CHECK(y.sizes().equals({0, 3}));
+  y.sum().backward();
+  CHECK(values(net->first->bias.grad()) == std::vector<double>(6, 0.0));
+}
+
+TEST_CASE("P6: scalars become a vector with one from each replica, and a warning", "[parallel]") {
+  static std::vector<std::string> warnings;
+  warnings.clear();
+  const auto before = set_warning_handler([](const std::string& text) { warnings.push_back(text); });
+  const auto on = devices(3);
+  DataParallel parallel(Functional([](const Tensor& x) { return x.mean(); }), on);
+  const Tensor x = arange(8, kFloat32).to(on[0]).requires_grad_();
+  const Tensor y = parallel(x);
+  parallel(x);
+  set_warning_handler(before);
+  CHECK(values(y) == std::vector<double>{1, 4, 6.5});
+  REQUIRE(warnings.size() == 1);  // once for a wrapper
+  CHECK_THAT(warnings[0], ContainsSubstring("no dimensions") && ContainsSubstring("vector"));
+  y.sum().backward();
+  CHECK(close(x.grad(), tensor({1. / 3, 1. / 3, 1. / 3, 1. / 3, 1. / 3, 1. / 3, 1. / 2, 1. / 2})));
+}
+
+namespace {
+
+/// One weight under two names: tied when registered, or later, which clone() does not see.
+struct TiedImpl : Cloneable<TiedImpl> {
+  explicit TiedImpl(bool at_once) : tied_at_once(at_once) { reset(); }
+  void reset() override {
+    a = register_parameter("a", randn({4, 4}));
+    b = register_parameter("b", tied_at_once ? a : randn({4, 4}));
+  }
+  void tie() { b = parameters_["b"] = a; }
+  Tensor forward(const Tensor& x) { return x.matmul(a).tanh().matmul(b); }
+  bool tied_at_once;
+  Tensor a, b;
+};
+
+}  // namespace
+
+TEST_CASE("P7: shared weights stay shared", "[parallel][threads]") {
+  for (const bool at_once : {true, false}) {
+    auto net = std::make_shared<TiedImpl>(at_once), plain = std::make_shared<TiedImpl>(at_once);
+    net->tie();
+    plain->tie();
+    plain->a.set_data(net->a.detach().clone());
+    DataParallel parallel(net, devices(3));
+    const Tensor x = randn({7, 4});
+    for (int step = 0; step < 2; ++step) {
+      parallel(x).sum().backward();
+      plain->forward(x).sum().backward();
+    }
+    CHECK(close(net->a.grad(), plain->a.grad()));
+    CHECK(net->parameters().size() == 1);
+  }
+}
+
+namespace {
+
+struct AssigningImpl : Cloneable<AssigningImpl> {
+  AssigningImpl() { reset(); }
+  void reset() override { fc = register_module("fc", Linear(2, 2)); }
+  Tensor forward(const Tensor& x) {
+    ++calls;
+    last = x;
+    return fc(x) + calls;
+  }
+  Linear fc{nullptr};
+  int calls = 0;
+  Tensor last;
+};
+
+}  // namespace
+
+TEST_CASE("P8: what a forward assigns to fields is not seen in the module", "[parallel]") {
+  auto net = std::make_shared<AssigningImpl>();
+  const Tensor x = randn({4, 2});
+  DataParallel parallel(net, devices(2));
+  const Tensor first = parallel(x), second = parallel(x);
+  CHECK(net->calls == 0);
+  CHECK_FALSE(net->last.defined());
+  CHECK(close(second, first + 1));  // a replica that stays remembers
+  parallel->reset_replicas();
+  CHECK(close(parallel(x), first));
+
+  DataParallel fresh(net, DataParallelOptions().device_ids(devices(2)).persistent(false));
+  CHECK(close(fresh(x), first));
+  CHECK(close(fresh(x), first));
+}
+
+TEST_CASE("results without tensors must agree; nothing may be returned", "[parallel][errors]") {
+  struct Returns : Cloneable<Returns> {
+    void reset() override {}
+    std::pair<Tensor, double> forward(const Tensor& x, bool agree) { return {x, agree ? 1.0 : x.sum().item<double>()}; }
+  };
+  const auto on = devices(2);
+  DataParallel parallel(std::make_shared<Returns>(), on);
+  CHECK(parallel(ones({4}), true).second == 1);
+  CHECK_THROWS_WITH(parallel(arange(4, kFloat32), false),
+                    ContainsSubstring("the output[1], a double, differs between replica 0 and replica 1"));
+
+  struct Silent : Cloneable<Silent> {
+    void reset() override {}
+    void forward(const Tensor& x) { x.sum(); }
+  };
+  DataParallel silent(std::make_shared<Silent>(), on);
+  static_assert(std::is_void_v<decltype(silent(ones({4})))>);
+  silent(ones({4}));
+}
