@@ -1,6 +1,6 @@
-// Reads the JSON lines of the benchmarks and of their PyTorch twins, and prints two tables: ratios to PyTorch with the
-// bars they should clear, and what lower precision gains.
-//   table --ours halftone.jsonl --torch pytorch.jsonl --json bench/results/today.json
+// Reads the JSON lines of the benchmarks and of their PyTorch twins, and prints tables: ratios to PyTorch with the bars
+// they should clear (bars.h), what lower precision gains, and how near a GPU's kernels come to the bandwidth of a copy.
+//   table --ours halftone.jsonl --torch pytorch.jsonl --json bench/results/today.json --markdown bench/results/today.md
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
@@ -14,10 +14,12 @@
 #include <tuple>
 #include <vector>
 
+#include "bench/bars.h"
 #include "core/error.h"
 
 namespace {
 
+using namespace bench;
 using nlohmann::json;
 using Key = std::tuple<std::string, std::string, int>;  // name, dtype, threads
 
@@ -27,37 +29,6 @@ struct Value {
 };
 using Values = std::map<Key, Value>;
 
-struct Bar {
-  std::string name;   // of the benchmark
-  std::string dtype;  // "": each
-  double limit;
-};
-
-// At least so many times PyTorch's rate, or as many times below its cost.
-const std::vector<Bar> kTimesTorch = {
-    {"dispatch/no_grad", "", 4},
-    {"dispatch/grad", "", 4},
-    {"dispatch/forward_backward", "", 4},
-    {"train_step/mlp", "", 2},
-    {"train_step/cnn_of_cpp_example", "", 2},
-    {"train_step/cnn_of_python_example", "", 2},
-    {"train_step/resnet20", "", 1.2},
-    {"mnist_to_99", "", 4},
-};
-
-// At most so much of its unit.
-const std::vector<Bar> kAtMost = {
-    {"dispatch/no_grad", "", 0.25},        {"dispatch/grad", "", 0.4}, {"dispatch/forward_backward", "", 1.0},
-    {"build/include_everything", "", 1.5}, {"build/trainer", "", 3},   {"build/library_size", "", 5},
-};
-
-// In this dtype at least so many times as good as in float32.
-const std::vector<Bar> kTimesFloat = {
-    {"train_step/resnet20", "bfloat16", 1.6},         {"train_step/cnn_of_python_example", "bfloat16", 1.6},
-    {"peak_memory/train_step", "bfloat16", 1 / 0.60}, {"inference/batch_1", "bfloat16", 1.0},
-    {"inference/batch_64", "bfloat16", 1.9},
-};
-
 bool more_is_better(const std::string& unit) { return unit.ends_with("/s"); }
 
 /// How many times better `a` is than `b`.
@@ -66,9 +37,14 @@ double times_better(const Value& a, const Value& b) {
 }
 
 std::optional<double> find_bar(const std::vector<Bar>& bars, const Key& key) {
-  for (const Bar& bar : bars)
-    if (bar.name == std::get<0>(key) && (bar.dtype.empty() || bar.dtype == std::get<1>(key))) return bar.limit;
-  return std::nullopt;
+  const auto& [name, dtype, threads] = key;
+  const auto fits = [&](const Bar& bar) {
+    const bool named =
+        bar.name.ends_with('*') ? name.starts_with(bar.name.substr(0, bar.name.size() - 1)) : name == bar.name;
+    return named && (bar.dtype.empty() || bar.dtype == dtype);
+  };
+  const auto found = std::ranges::find_if(bars, fits);
+  return found == bars.end() ? std::nullopt : std::optional(found->limit);
 }
 
 double median(std::vector<double> values) {
@@ -111,32 +87,91 @@ std::string verdict_at_most(std::optional<double> at_most, double value) {
 
 std::string join(const std::string& a, const std::string& b) { return a.empty() || b.empty() ? a + b : a + ", " + b; }
 
-void print_against_torch(const Values& ours, const Values& torch) {
-  fmt::print("{:<34} {:<9} {:>7} {:>10} {:>10} {:<8} {:>7}  {}\n", "benchmark", "dtype", "threads", "halftone",
-             "PyTorch", "unit", "times", "bar");
+/// A table of text, printed in columns or as Markdown.
+struct Table {
+  std::string title;
+  std::vector<std::string> header;
+  std::vector<std::vector<std::string>> rows;
+};
+
+// The first two columns are names, the last is a verdict; what is between are numbers.
+bool is_text(std::size_t column, std::size_t columns) { return column < 2 || column + 1 == columns; }
+
+void print(const Table& table) {
+  if (table.rows.empty()) return;
+  std::vector<std::size_t> widths;
+  for (std::size_t c = 0; c < table.header.size(); ++c) {
+    widths.push_back(table.header[c].size());
+    for (const auto& row : table.rows) widths[c] = std::max(widths[c], row[c].size());
+  }
+  const auto print_row = [&](const std::vector<std::string>& row) {
+    for (std::size_t c = 0; c < row.size(); ++c)
+      is_text(c, row.size()) ? fmt::print("{:<{}}  ", row[c], widths[c]) : fmt::print("{:>{}}  ", row[c], widths[c]);
+    fmt::print("\n");
+  };
+  fmt::print("\n{}\n", table.title);
+  print_row(table.header);
+  for (const auto& row : table.rows) print_row(row);
+}
+
+void write_markdown(std::ostream& out, const Table& table) {
+  if (table.rows.empty()) return;
+  const auto write_row = [&](const std::vector<std::string>& row) {
+    for (const std::string& cell : row) out << "| " << cell << ' ';
+    out << "|\n";
+  };
+  out << "\n## " << table.title << "\n\n";
+  write_row(table.header);
+  for (std::size_t c = 0; c < table.header.size(); ++c) out << (is_text(c, table.header.size()) ? "|---" : "|--:");
+  out << "|\n";
+  for (const auto& row : table.rows) write_row(row);
+}
+
+Table against_torch(const Values& ours, const Values& torch) {
+  Table table{"beside PyTorch", {"benchmark", "dtype", "threads", "halftone", "PyTorch", "unit", "times", "bar"}, {}};
   for (const auto& [key, value] : ours) {
     const auto& [name, dtype, threads] = key;
     const auto theirs = torch.find(key);
     const bool has_theirs = theirs != torch.end();
     const double times = has_theirs ? times_better(value, theirs->second) : 0;
     const std::string against = has_theirs ? verdict(find_bar(kTimesTorch, key), times) : "";
-    fmt::print("{:<34} {:<9} {:>7} {:>10} {:>10} {:<8} {:>7}  {}\n", name, dtype, threads, number(value.value),
-               has_theirs ? number(theirs->second.value) : "", value.unit,
-               has_theirs ? fmt::format("{:.2f}", times) : "",
-               join(verdict_at_most(find_bar(kAtMost, key), value.value), against));
+    table.rows.push_back({name, dtype, std::to_string(threads), number(value.value),
+                          has_theirs ? number(theirs->second.value) : "", value.unit,
+                          has_theirs ? fmt::format("{:.2f}", times) : "",
+                          join(verdict_at_most(find_bar(kAtMost, key), value.value), against)});
   }
+  return table;
 }
 
-void print_against_float(const Values& ours) {
-  fmt::print("\nlower precision against float32\n");
+Table against_float(const Values& ours) {
+  Table table{"lower precision against float32", {"benchmark", "dtype", "threads", "times", "bar"}, {}};
   for (const auto& [key, value] : ours) {
     const auto& [name, dtype, threads] = key;
     const auto full = ours.find({name, "float32", threads});
-    if (dtype == "float32" || full == ours.end()) continue;
+    // Bytes a second say nothing of dtypes: the same bytes are other work.
+    if (dtype == "float32" || full == ours.end() || value.unit == "GB/s") continue;
     const double times = times_better(value, full->second);
-    fmt::print("{:<34} {:<9} {:>7} {:>7.2f} times  {}\n", name, dtype, threads, times,
-               verdict(find_bar(kTimesFloat, key), times));
+    table.rows.push_back({name, dtype, std::to_string(threads), fmt::format("{:.2f}", times),
+                          verdict(find_bar(kTimesFloat, key), times)});
   }
+  return table;
+}
+
+Table against_copy(const Values& ours, const Values& torch) {
+  Table table{"as a share of the bandwidth of a copy", {"kernel", "dtype", "GB/s", "share", "PyTorch's", "bar"}, {}};
+  const auto copy = ours.find({kCopy, "float32", 1});
+  if (copy == ours.end()) return table;
+  const double ceiling = copy->second.value;
+  for (const auto& [key, value] : ours) {
+    const auto bar = find_bar(kOfCopy, key);
+    if (!bar) continue;
+    const auto theirs = torch.find(key);
+    table.rows.push_back({std::get<0>(key), std::get<1>(key), number(value.value),
+                          fmt::format("{:.2f}", value.value / ceiling),
+                          theirs == torch.end() ? "" : fmt::format("{:.2f}", theirs->second.value / ceiling),
+                          *bar > 0 ? verdict(bar, value.value / ceiling) : ""});
+  }
+  return table;
 }
 
 json to_json(const Values& values) {
@@ -155,21 +190,30 @@ void write_json(const std::string& path, const std::string& machine, const Value
   halftone::check(file.good(), "cannot write ", path);
 }
 
+void write_markdown(const std::string& path, const std::string& machine, const std::vector<Table>& tables) {
+  std::ofstream file(path);
+  file << "# " << machine << '\n';
+  for (const Table& table : tables) write_markdown(file, table);
+  halftone::check(file.good(), "cannot write ", path);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string ours_path, torch_path, json_path, machine;
+  std::string ours_path, torch_path, json_path, markdown_path, machine;
   CLI::App app("Prints the table of benchmarks.");
   app.add_option("--ours", ours_path, "JSON lines of halftone's programs")->required();
   app.add_option("--torch", torch_path, "JSON lines of PyTorch's twins");
   app.add_option("--machine", machine, "what it ran on");
   app.add_option("--json", json_path, "write the medians here");
+  app.add_option("--markdown", markdown_path, "write the tables here too");
   CLI11_PARSE(app, argc, argv);
   const Values ours = read_values(ours_path);
   const Values torch = torch_path.empty() ? Values() : read_values(torch_path);
   fmt::print("{}\n", machine);
-  print_against_torch(ours, torch);
-  print_against_float(ours);
+  const std::vector<Table> tables{against_torch(ours, torch), against_float(ours), against_copy(ours, torch)};
+  for (const Table& table : tables) print(table);
   if (torch.empty()) fmt::print("\nPyTorch is not installed: no ratios\n");
   if (!json_path.empty()) write_json(json_path, machine, ours, torch);
+  if (!markdown_path.empty()) write_markdown(markdown_path, machine, tables);
 }
