@@ -37,6 +37,12 @@ struct IndexPlan {
 
 enum class Write : std::int8_t { set, add };
 
+/// A limit for the norm of a list.
+struct Clip {
+  double most = 0;
+  Tensor factor;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -144,8 +150,9 @@ class Backend {
   /// x *= factor (a one-element float tensor on the device), rounding once; sets found_inf to 1 if any x is not finite
   /// before.
   virtual void unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) = 0;
-  /// The p-norm over all elements of all tensors, as a float (or double) 0-dim tensor y.
-  virtual void list_norm(TensorList tensors, double p, Tensor& y) = 0;
+  /// The p-norm over all elements of all tensors, as a float (or double) 0-dim tensor y; and, if clip.factor is defined
+  /// (of y's dtype), what the tensors are to be multiplied by so that their norm is at most clip.most.
+  virtual void list_norm(TensorList tensors, double p, Tensor& y, Clip clip = {}) = 0;
   /// x *= factor for every tensor; factor is one element on the device.
   virtual void list_scale(TensorList tensors, const Tensor& factor) = 0;
 };

@@ -67,6 +67,13 @@ struct AdamStep {
   }
 };
 
+/// What gradients of this norm are multiplied by so that it is at most `most`, as in torch.nn.utils.clip_grad_norm_.
+/// NaN stays NaN.
+HD constexpr double clip_factor(double norm, double most) {
+  const double factor = most / (norm + 1e-6);
+  return factor > 1 ? 1 : factor;
+}
+
 /// How the scale of a gradient scaler follows overflows.
 struct ScaleRule {
   double growth_factor = 2, backoff_factor = 0.5;

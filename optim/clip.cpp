@@ -23,23 +23,31 @@ ByDevice gradients(const std::vector<Tensor>& parameters) {
   return lists;
 }
 
-Tensor list_norm(const std::vector<Tensor>& tensors, double p) {
+Tensor scalar_like(const Tensor& t, bool wide) {
+  return empty({}, TensorOptions(wide ? kFloat64 : kFloat32).device(t.device()));
+}
+
+struct Norm {
+  Tensor value, factor;  // factor: what clips gradients of this norm to the limit
+};
+
+Norm list_norm(const std::vector<Tensor>& tensors, double p, double max_norm) {
   const bool wide = std::ranges::any_of(tensors, [](const Tensor& t) { return t.dtype() == kFloat64; });
-  Tensor norm = empty({}, TensorOptions(wide ? kFloat64 : kFloat32).device(tensors[0].device()));
-  backend(norm).list_norm(tensors, p, norm);
+  Norm norm{scalar_like(tensors[0], wide), scalar_like(tensors[0], wide)};
+  backend(tensors[0]).list_norm(tensors, p, norm.value, {max_norm, norm.factor});
   return norm;
 }
 
 // The norm of the devices' norms, on the first device.
-Tensor total_norm(const ByDevice& lists, double p) {
-  if (lists.empty()) return zeros({});
+Norm total_norm(const ByDevice& lists, double p, double max_norm) {
+  if (lists.empty()) return {zeros({}), ones({})};
+  if (lists.size() == 1) return list_norm(lists[0].second, p, max_norm);
   std::vector<Tensor> norms;
-  for (const auto& [device, list] : lists) norms.push_back(list_norm(list, p).to(lists[0].first));
-  return norms.size() == 1 ? norms[0] : list_norm(norms, p);
+  for (const auto& [device, list] : lists) norms.push_back(list_norm(list, p, max_norm).value.to(lists[0].first));
+  return list_norm(norms, p, max_norm);
 }
 
-void limit(const ByDevice& lists, const Tensor& norm, double max_norm) {
-  const Tensor factor = (max_norm / (norm + 1e-6)).clamp_max(1).to(kFloat32);
+void limit(const ByDevice& lists, const Tensor& factor) {
   for (const auto& [device, list] : lists) {
     backend(list[0]).list_scale(list, factor.to(device));
     for (const Tensor& g : list) g.storage()->bump_version();
@@ -51,22 +59,22 @@ void limit(const ByDevice& lists, const Tensor& norm, double max_norm) {
 Tensor clip_grad_norm_on_device_(const std::vector<Tensor>& parameters, double max_norm, double norm_type) {
   const ContextScope scope(kPlain);
   const ByDevice lists = gradients(parameters);
-  Tensor norm = total_norm(lists, norm_type);
-  limit(lists, norm, max_norm);
-  return norm;
+  const Norm norm = total_norm(lists, norm_type, max_norm);
+  limit(lists, norm.factor);
+  return norm.value;
 }
 
 double clip_grad_norm_(const std::vector<Tensor>& parameters, double max_norm, double norm_type,
                        bool error_if_nonfinite) {
   const ContextScope scope(kPlain);
   const ByDevice lists = gradients(parameters);
-  const Tensor norm = total_norm(lists, norm_type);
-  const double value = norm.item().toDouble();
+  const Norm norm = total_norm(lists, norm_type, max_norm);
+  const double value = norm.value.item().toDouble();
   check(!error_if_nonfinite || std::isfinite(value), "The total norm of order ", norm_type,
         " for gradients from `parameters` is ", value,
         ", so it cannot be clipped. To scale the gradients with the non-finite norm anyway, set "
         "error_if_nonfinite=false");
-  limit(lists, norm, max_norm);
+  limit(lists, norm.factor);
   return value;
 }
 

@@ -62,6 +62,29 @@ TEST_CASE("the scaler and the optimizer take three launches, whatever the number
   CHECK(last.launches == 3);  // check, step, next scale
 }
 
+TEST_CASE("clipping adds the division, the norm and a multiplication", "[cuda][launches]") {
+  const Device device(kCUDA, 0);
+  const nn::Sequential net = deep_net();
+  net->to(device);
+  optim::AdamW optimizer(net->parameters(), optim::AdamWOptions(1e-3));
+  amp::GradScaler scaler(kCUDA);
+  const Tensor x = randn({4, 8}, device);
+  const auto backward = [&] {
+    optimizer.zero_grad();
+    scaler.scale(net->forward(x).sum()).backward();
+  };
+  const auto finish = [&] {
+    scaler.clip_grad_norm_(optimizer, 1.0);
+    scaler.step(optimizer);
+    scaler.update();
+  };
+  for (int i = 0; i < 2; ++i) backward(), finish();
+  backward();
+  const Count last = count(finish);
+  CHECK(last.waits == 0);
+  CHECK(last.launches == 6);  // reciprocal of the scale, division and check, norm, clip, step, next scale
+}
+
 TEST_CASE("a training step never makes the host wait", "[cuda][launches]") {
   const Device device(kCUDA, 0);
   nn::Sequential net(nn::Conv2d(nn::Conv2dOptions(1, 4, 3)), nn::BatchNorm2d(4), nn::ReLU(),
@@ -85,7 +108,7 @@ TEST_CASE("a training step never makes the host wait", "[cuda][launches]") {
   step();
   const Count c = count(step);
   CHECK(c.waits == 0);
-  WARN("launches of a step of a small convolutional net: " << c.launches);
+  CHECK(c.launches <= 50);  // of 8 layers, a loss, a clipped and scaled update: count again before raising it
 }
 
 #endif

@@ -287,6 +287,22 @@ TEST_CASE("memory that is shared is scaled once", "[kernels][lists]") {
   }
 }
 
+TEST_CASE("a norm brings the factor that clips to a limit", "[kernels][lists]") {
+  const double nan = std::nan(""), inf = std::numeric_limits<double>::infinity();
+  struct Row {
+    Values values;
+    double most, factor;
+  };
+  const Row rows[] = {{{3, 4}, 10, 1}, {{3, 4}, 1, 0.2}, {{}, 1, 1}, {{nan}, 1, nan}, {{inf}, 1, 0}, {{0}, 0, 0}};
+  for (const Row& row : rows) {
+    Tensor norm = one(-1), factor = one(-1);
+    const Tensor x = filled({static_cast<std::int64_t>(row.values.size())}, kFloat32, row.values);
+    here().list_norm(std::vector<Tensor>{x}, 2, norm, {row.most, factor});
+    const double found = read(factor)[0];
+    CHECK((std::isnan(row.factor) ? std::isnan(found) : std::abs(found - row.factor) < 1e-6));
+  }
+}
+
 double reference_norm(const Values& x, double p) {
   double sum = p < 0 ? std::numeric_limits<double>::infinity() : 0;
   for (const double v : x) {

@@ -335,7 +335,7 @@ std::int64_t count_all(TensorList tensors) {
 
 }  // namespace
 
-void CpuBackend::list_norm(TensorList tensors, double p, Tensor& y) {
+void CpuBackend::list_norm(TensorList tensors, double p, Tensor& y, Clip clip) {
   const Norm norm(p);
   // One result a batch: how the list is cut does not depend on the threads, so neither does the sum.
   std::vector<double> parts(static_cast<std::size_t>(count_all(tensors) / kShares.batch_elements) + 1, norm.start());
@@ -350,8 +350,12 @@ void CpuBackend::list_norm(TensorList tensors, double p, Tensor& y) {
   });
   double total = norm.start();
   for (const double part : parts) total = norm.join(total, part);
-  visit_floating(y.dtype(),
-                 [&]<class T>(Type<T>) { *y.data_ptr<T>() = T(static_cast<Compute<T>>(norm.finish(total))); });
+  visit_floating(y.dtype(), [&]<class T>(Type<T>) {
+    const T value(static_cast<Compute<T>>(norm.finish(total)));
+    *y.data_ptr<T>() = value;
+    if (!clip.factor.defined()) return;
+    *clip.factor.data_ptr<T>() = T(static_cast<Compute<T>>(clip_factor(static_cast<Compute<T>>(value), clip.most)));
+  });
 }
 
 }  // namespace halftone

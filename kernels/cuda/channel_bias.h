@@ -1,4 +1,5 @@
-// A bias before what it is added to: a convolution or a product adds to what lies in y, so that the sum is rounded once.
+// A bias before what it is added to: a convolution or a product adds to what lies in y, so that the sum is rounded
+// once.
 #pragma once
 
 #include "core/tensor.h"

@@ -66,10 +66,22 @@ template <class Norm> __device__ double join_block(const Norm& norm, double valu
   return value;
 }
 
-/// parts[first + b] is block b's share. The last launch, which has a y, folds the parts of all into it.
+/// Where the norm goes, and the factor that clips to it unless its address is null.
+struct Results {
+  Memory norm, factor;
+  double most;
+
+  __device__ void store(double value) const {
+    norm.store(0, value);
+    if (factor.data) factor.store(0, clip_factor(norm.load<double>(0), most));
+  }
+};
+
+/// parts[first + b] is block b's share. The last launch, which has results to store, folds the parts of all.
 template <class Norm, int Capacity>
-__global__ void __launch_bounds__(kThreads) fold_list(Norm norm, ListArgument<1, Capacity> list, std::int32_t pieces,
-                                                      double* parts, std::int64_t first, Memory y, unsigned* tickets) {
+__global__ void __launch_bounds__(kThreads)
+    fold_list(Norm norm, ListArgument<1, Capacity> list, std::int32_t pieces, double* parts, std::int64_t first,
+              Results results, unsigned* tickets) {
   double folded = norm.start();
 #pragma unroll 1
   for (std::int64_t i = blockIdx.x; i < pieces; i += gridDim.x) {
@@ -82,15 +94,16 @@ __global__ void __launch_bounds__(kThreads) fold_list(Norm norm, ListArgument<1,
   }
   folded = join_block(norm, folded);
   if (threadIdx.x == 0) parts[first + blockIdx.x] = folded;
-  if (!y.data || !is_last_block(tickets)) return;
+  if (!results.norm.data || !is_last_block(tickets)) return;
   const volatile double* all = parts;
   folded = norm.start();
   for (std::int64_t i = threadIdx.x; i < first + gridDim.x; i += kThreads) folded = norm.join(folded, all[i]);
   folded = join_block(norm, folded);
-  if (threadIdx.x == 0) y.store(0, norm.finish(folded));
+  if (threadIdx.x == 0) results.store(norm.finish(folded));
 }
 
-template <class Norm> void run_norm(CudaBackend& backend, const Norm& norm, TensorList tensors, Tensor& y) {
+template <class Norm>
+void run_norm(CudaBackend& backend, const Norm& norm, TensorList tensors, Tensor& y, const Clip& clip) {
   Gpu& g = gpu(y);
   Stage stage(backend);
   std::vector<ListEntry<1>> entries;
@@ -100,7 +113,13 @@ template <class Norm> void run_norm(CudaBackend& backend, const Norm& norm, Tens
     const Tensor dense = stage.dense(t, false);
     entries.push_back({{memory_of(dense)}, dense.numel()});
   }
-  if (entries.empty()) return backend.fill(y, norm.start());
+  if (entries.empty()) {
+    Tensor factor = clip.factor;
+    if (factor.defined()) backend.fill(factor, clip_factor(norm.start(), clip.most));
+    return backend.fill(y, norm.start());
+  }
+  Results results{memory_of(y), {nullptr, y.dtype()}, clip.most};
+  if (clip.factor.defined()) results.factor = memory_of(clip.factor);
   const std::int64_t most = 8 * std::int64_t{g.multiprocessors};  // blocks of a launch: as many as run at once
   const std::int64_t launches = ceil_div(static_cast<std::int64_t>(entries.size()), list_capacity(1, kLargeArgument));
   const Tensor parts = empty({most * launches}, y.options().dtype(kFloat64));
@@ -108,16 +127,16 @@ template <class Norm> void run_norm(CudaBackend& backend, const Norm& norm, Tens
   for_each_launch(g, entries, [&]<int Capacity>(const ListArgument<1, Capacity>& list, int pieces, bool last) {
     const std::int64_t blocks = std::min<std::int64_t>(pieces, most);
     launch(g, &fold_list<Norm, Capacity>, grid(blocks), kThreads, norm, list, pieces, parts.data_ptr<double>(), first,
-           last ? memory_of(y) : Memory{nullptr, y.dtype()}, g.tickets);
+           last ? results : Results{{nullptr, y.dtype()}, {nullptr, y.dtype()}, 0}, g.tickets);
     first += blocks;
   });
 }
 
 }  // namespace
 
-void CudaBackend::list_norm(TensorList tensors, double p, Tensor& y) {
-  if (p == 2) return run_norm(*this, EuclideanNorm{}, tensors, y);
-  run_norm(*this, general_norm(p), tensors, y);
+void CudaBackend::list_norm(TensorList tensors, double p, Tensor& y, Clip clip) {
+  if (p == 2) return run_norm(*this, EuclideanNorm{}, tensors, y, clip);
+  run_norm(*this, general_norm(p), tensors, y, clip);
 }
 
 }  // namespace halftone

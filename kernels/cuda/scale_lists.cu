@@ -1,7 +1,7 @@
 // Multiplying lists of tensors by a number on the device, with the check for overflows, and the scale that follows from
 // it. A training step with a gradient scaler is three launches beside the backward pass: the check (with the division,
-// where gradients are to be seen unscaled), the optimizer's step, the next scale. Clipping adds its norm, the factor
-// and one more multiplication.
+// where gradients are to be seen unscaled), the optimizer's step, the next scale. Clipping adds two: the norm,
+// which brings the factor along, and one more multiplication.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/lists.cuh"
 
