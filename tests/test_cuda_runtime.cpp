@@ -159,6 +159,61 @@ TEST_CASE("a call that fails leaks nothing and leaves the state as it was", "[cu
   }
 }
 
+TEST_CASE("a training step that fails anywhere changes all parameters or none", "[cuda][failures]") {
+  const Device device(kCUDA, 0);
+  manual_seed(3);
+  nn::Sequential net(nn::Conv2d(nn::Conv2dOptions(1, 2, 3)), nn::ReLU(), nn::Flatten(), nn::Linear(32, 3));
+  net->to(device);
+  optim::SGD optimizer(net->parameters(), optim::SGDOptions(0.1).momentum(0.9));
+  amp::GradScaler scaler(kCUDA);
+  const Tensor x = randn({2, 1, 6, 6}, device), y = zeros({2}, TensorOptions(kInt64).device(device));
+  const auto step = [&] {
+    optimizer.zero_grad();
+    Tensor loss;
+    {
+      const amp::autocast region(kCUDA, kFloat16);
+      loss = cross_entropy_loss(net->forward(x), y);
+    }
+    scaler.scale(loss).backward();
+    scaler.step(optimizer);
+    scaler.update();
+  };
+  const auto values = [&] {
+    std::vector<Tensor> all;
+    for (const Tensor& p : net->parameters()) all.push_back(p.detach().cpu());
+    return all;
+  };
+  const auto count_changed = [&](const std::vector<Tensor>& before) {
+    const std::vector<Tensor> now = values();
+    std::size_t changed = 0;
+    for (std::size_t i = 0; i < now.size(); ++i) changed += equal(now[i], before[i]) ? 0 : 1;
+    return changed;
+  };
+  for (int i = 0; i < 2; ++i) step();
+  for (const cudasim::Kind kind : {cudasim::Kind::launch, cudasim::Kind::library}) {
+    cuda::synchronize(0);
+    const std::uint64_t first = cudasim::calls_made(kind);
+    step();
+    cuda::synchronize(0);
+    const std::uint64_t calls = cudasim::calls_made(kind) - first;
+    REQUIRE(calls > 5 * (kind == cudasim::Kind::launch));
+    for (std::uint64_t n = 1; n <= calls; ++n) {
+      INFO("kind " << static_cast<int>(kind) << ", call " << n << " of " << calls);
+      const std::vector<Tensor> before = values();
+      cudasim::fail_call(kind, n);
+      CHECK(message_of_error(step) != "no error");
+      cudasim::clear_failures();
+      const std::size_t changed = count_changed(before);
+      CHECK((changed == 0 || changed == before.size()));
+      if (changed == before.size()) scaler.update();  // only the scale's own step was missing
+      const double scale = scaler.get_scale();
+      CHECK((scale > 0 && std::isfinite(scale)));
+      CHECK(message_of_error(step) == "no error");  // and training goes on
+      CHECK(count_changed(before) == before.size());
+    }
+  }
+}
+
 TEST_CASE("a backward pass that fails leaves the gradients it found", "[cuda][failures]") {
   const Device device(kCUDA, 0);
   const Tensor w = randn({4, 4}, device).requires_grad_();
