@@ -2,6 +2,8 @@
 // formula of one channel, and begin(), which the threads of the first block call before anything else.
 #pragma once
 
+#include <bit>
+
 #include "kernels/cuda/team.cuh"
 
 namespace halftone::cuda {
@@ -34,8 +36,7 @@ __device__ void apply_to_pack(const ChannelRows<kIn + 1>& job, std::int64_t row,
   C in[kIn][kSize], out[kSize];
   const auto in_row = [&](int k) {
     RowMemory m = job.memory[k];
-    const std::int64_t bytes = m.dtype == kFloat32 ? 4 : m.dtype == kFloat64 ? 8 : 2;
-    m.data += row * job.width * bytes;
+    m.data += row * job.width * bytes_of_floating(m.dtype);
     return m;
   };
 #pragma unroll

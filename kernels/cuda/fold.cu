@@ -1,5 +1,7 @@
 #include "kernels/cuda/fold.cuh"
 
+#include <bit>
+
 namespace halftone::cuda {
 
 FoldAxes split_axes(IntArrayRef sizes, unsigned mask, const FoldInput* inputs, int count) {

@@ -19,10 +19,6 @@ template <int Operands> struct RowJob {
 
 template <class Op> inline constexpr int kRowOperands = Op::kHeld + Op::kLate + Op::kOutputs;
 
-template <class C> __device__ std::int64_t bytes_of_element(Dtype d) {
-  return d == kFloat32 ? 4 : d == kFloat64 ? 8 : 2;
-}
-
 template <class Shape, class Op>
 __global__ void __launch_bounds__(Shape::kBlock, 1) compute_rows(Op op, RowJob<kRowOperands<Op>> job) {
   using C = typename Shape::C;
@@ -37,7 +33,7 @@ __global__ void __launch_bounds__(Shape::kBlock, 1) compute_rows(Op op, RowJob<k
 #pragma unroll
   for (int k = 0; k < kOperands; ++k) {
     memory[k] = job.memory[k];
-    if (memory[k].data != nullptr) memory[k].data += offsets[k] * bytes_of_element<C>(memory[k].dtype);
+    if (memory[k].data != nullptr) memory[k].data += offsets[k] * bytes_of_floating(memory[k].dtype);
   }
   const std::int64_t n = there ? job.n : 0;
   typename Team::Windows windows;

@@ -4,13 +4,15 @@
 // reads pack after pack.
 #pragma once
 
-#include "kernels/cuda/fold.cuh"
+#include "kernels/cuda/access.cuh"
 #include "kernels/rows.h"
 
 namespace halftone::cuda {
 
 /// Elements of a pack: two 16-byte loads of the arithmetic type, one of a 16-bit type.
 template <class C> inline constexpr int kPackSize = 32 / sizeof(C);
+
+__device__ inline std::int64_t bytes_of_floating(Dtype d) { return d == kFloat32 ? 4 : d == kFloat64 ? 8 : 2; }
 
 /// A row in memory.
 struct RowMemory {
