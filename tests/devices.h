@@ -18,4 +18,14 @@ inline std::vector<Device> devices(int count) {
   return all;
 }
 
+/// The kind of device under test.
+inline DeviceType kind() { return get_default_device().type(); }
+
+/// A device beside the one under test: of its kind, or the CPU where there is but one.
+inline Device another_device() {
+  const Device here = canonical(get_default_device());
+  const int count = here.is_cuda() ? cuda::device_count() : kCpuDevices;
+  return count < 2 ? Device(kCPU) : Device(here.type(), here.index() == 0 ? 1 : 0);
+}
+
 }  // namespace halftone::test

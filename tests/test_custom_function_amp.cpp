@@ -4,10 +4,12 @@
 #include "amp/amp.h"
 #include "autograd/ops.h"
 #include "tests/catch.h"
+#include "tests/devices.h"
 
 using namespace halftone;
 using namespace halftone::autograd;
 using Catch::Matchers::ContainsSubstring;
+using test::kind;
 
 namespace {
 
@@ -21,10 +23,10 @@ Seen seen;
 struct MyMM : Function<MyMM> {
   static Tensor forward(AutogradContext* ctx, Tensor a, Tensor b) {
     return amp::custom_fwd(
-        ctx, kCPU,
+        ctx, kind(),
         [&](const Tensor& x, const Tensor& y) {
           seen.a = x.dtype();
-          seen.forward_on = amp::is_autocast_enabled(kCPU);
+          seen.forward_on = amp::is_autocast_enabled(kind());
           ctx->save_for_backward({x, y});
           return x.mm(y);
         },
@@ -32,8 +34,8 @@ struct MyMM : Function<MyMM> {
   }
   static tensor_list backward(AutogradContext* ctx, tensor_list g) {
     return amp::custom_bwd(ctx, [&] {
-      seen.backward_on = amp::is_autocast_enabled(kCPU);
-      seen.low = amp::get_autocast_dtype(kCPU);
+      seen.backward_on = amp::is_autocast_enabled(kind());
+      seen.low = amp::get_autocast_dtype(kind());
       const auto saved = ctx->get_saved_variables();
       const Tensor da = g[0].mm(saved[1].t());
       CHECK(da.dtype() == (seen.backward_on ? seen.low : kFloat32));
@@ -54,15 +56,15 @@ struct MyMMInFloat32 : Function<MyMMInFloat32> {
       seen.nested = list[1].dtype();
       CHECK(word == "text");
       CHECK(whole.dtype() == kInt64);
-      seen.forward_on = amp::is_autocast_enabled(kCPU);
+      seen.forward_on = amp::is_autocast_enabled(kind());
       ctx->save_for_backward({x, y});
       return x.mm(y);
     };
-    return amp::custom_fwd(ctx, kCPU, kFloat32, body, a, nested, b, text, integers);
+    return amp::custom_fwd(ctx, kind(), kFloat32, body, a, nested, b, text, integers);
   }
   static tensor_list backward(AutogradContext* ctx, tensor_list g) {
     return amp::custom_bwd(ctx, [&] {
-      seen.backward_on = amp::is_autocast_enabled(kCPU);
+      seen.backward_on = amp::is_autocast_enabled(kind());
       const auto saved = ctx->get_saved_variables();
       return tensor_list{g[0].mm(saved[1].t()), {}, saved[0].t().mm(g[0]), {}, {}};
     });
@@ -83,7 +85,7 @@ TEST_CASE("test_autocast_custom_enabled: without cast_inputs forward and backwar
     const Tensor x = randn({8, 8}).requires_grad_(), y = randn({8, 8}).requires_grad_();
     Tensor loss;
     {
-      const amp::autocast region(kCPU, low);
+      const amp::autocast region(kind(), low);
       const Tensor output = MyMM::apply(x, y);
       CHECK(output.dtype() == low);
       loss = output.sum();
@@ -106,7 +108,7 @@ TEST_CASE("test_autocast_custom_cast_inputs: cast at any depth, autocast off in 
   const Tensor whole = arange(3);
   Tensor loss;
   {
-    const amp::autocast region(kCPU);
+    const amp::autocast region(kind());
     const Tensor output = MyMMInFloat32::apply(x, nested, y, "text", whole);
     CHECK(output.dtype() == kFloat32);
     loss = output.sum();
@@ -115,7 +117,7 @@ TEST_CASE("test_autocast_custom_cast_inputs: cast at any depth, autocast off in 
   CHECK(seen.nested == kFloat32);
   CHECK(!seen.forward_on);
   {
-    const amp::autocast around_backward(kCPU);
+    const amp::autocast around_backward(kind());
     loss.backward();
   }
   CHECK(!seen.backward_on);
@@ -137,13 +139,13 @@ TEST_CASE("backward of a custom function runs with autocast off unless custom_bw
       return x.mm(x);
     }
     static tensor_list backward(AutogradContext* ctx, tensor_list g) {
-      CHECK(!amp::is_autocast_enabled(kCPU));
+      CHECK(!amp::is_autocast_enabled(kind()));
       const Tensor x = ctx->get_saved_variables()[0];
       return {g[0].to(kFloat32).mm(x.t())};
     }
   };
   const Tensor x = randn({4, 4}).requires_grad_();
-  const amp::autocast region(kCPU);
+  const amp::autocast region(kind());
   Plain::apply(x).sum().backward();
   CHECK(x.grad().dtype() == kFloat32);
 }

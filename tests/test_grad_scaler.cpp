@@ -11,11 +11,14 @@
 #include "kernels/backend.h"
 #include "optim/optim.h"
 #include "tests/catch.h"
+#include "tests/devices.h"
 
 using namespace halftone;
 using amp::GradScaler;
 using amp::GradScalerOptions;
 using Catch::Matchers::ContainsSubstring;
+using test::another_device;
+using test::kind;
 
 // ---------------------------------------------------------------- the rule, decided at compile time
 
@@ -47,7 +50,7 @@ static_assert(objection(Stage::stepped, Call::unscale) && objection(Stage::stepp
 const float kInf = std::numeric_limits<float>::infinity();
 
 GradScaler scaler_of(double init_scale, std::int64_t growth_interval = 1) {
-  return GradScaler(kCPU, {.init_scale = init_scale, .growth_interval = growth_interval});
+  return GradScaler(kind(), {.init_scale = init_scale, .growth_interval = growth_interval});
 }
 
 Tensor parameter(double value = 1, Dtype dtype = kFloat32) { return full({3}, value, dtype).requires_grad_(); }
@@ -80,14 +83,14 @@ struct PlainDescent : optim::Optimizer {
 
 TEST_CASE("test_grad_scaling_scale: tensors at any depth are scaled, containers keep their type", "[amp][scaler]") {
   GradScaler scaler = scaler_of(2);
-  const Tensor t = full({}, 4.0, kFloat32), elsewhere = full({}, 4.0, TensorOptions(kFloat32).device("cpu:1"));
+  const Tensor t = full({}, 4.0, kFloat32), elsewhere = full({}, 4.0, TensorOptions(kFloat32).device(another_device()));
   CHECK(first(scaler.scale(t)) == 8);
   using Nested = std::tuple<Tensor, std::vector<Tensor>, std::map<std::string, std::pair<Tensor, Tensor>>>;
   const Nested nested{t, {elsewhere, t}, {{"key", {t, elsewhere}}}};
   const Nested scaled = scaler.scale(nested);
   CHECK(first(std::get<0>(scaled)) == 8);
   CHECK(first(std::get<1>(scaled)[0]) == 8);
-  CHECK(std::get<1>(scaled)[0].device() == Device("cpu:1"));
+  CHECK(std::get<1>(scaled)[0].device() == another_device());
   CHECK(first(std::get<2>(scaled).at("key").second) == 8);
   CHECK_THROWS_WITH(scaler.scale(Tensor()),
                     ContainsSubstring("outputs must be floating tensors, got an undefined tensor"));
@@ -111,7 +114,7 @@ TEST_CASE("test_grad_scaling_unscale: kernel and driver, layouts, dtypes, infini
   const Tensor inverse = full({}, 0.25, kFloat32);
   const auto unscale = [&](const std::vector<Tensor>& grads) {
     Tensor flag = zeros({}, kFloat32);
-    backend(kCPU).unscale(grads, inverse, flag);
+    backend(kind()).unscale(grads, inverse, flag);
     return flag.item<float>();
   };
   for (const Dtype dtype : {kFloat16, kBFloat16, kFloat32, kFloat64}) {
@@ -131,7 +134,7 @@ TEST_CASE("test_grad_scaling_unscale: kernel and driver, layouts, dtypes, infini
 TEST_CASE("an inf in any one gradient, on any device, skips the whole step", "[amp][scaler]") {
   for (std::size_t bad = 0; bad < 4; ++bad) {
     GradScaler scaler = scaler_of(4);
-    const Tensor there = full({2}, 1.0, TensorOptions(kFloat32).device("cpu:1")).requires_grad_();
+    const Tensor there = full({2}, 1.0, TensorOptions(kFloat32).device(another_device())).requires_grad_();
     const std::vector<Tensor> params{parameter(), parameter(1, kFloat64), parameter(1, kBFloat16), there};
     optim::SGD sgd(params, 1.0);
     scaler.scale(ones({}));
@@ -145,7 +148,7 @@ TEST_CASE("an inf in any one gradient, on any device, skips the whole step", "[a
 }
 
 TEST_CASE("test_grad_scaling_update_scale: the device follows the rule", "[amp][scaler]") {
-  GradScaler scaler(kCPU, {.init_scale = 4, .growth_factor = 2, .backoff_factor = 0.25, .growth_interval = 2});
+  GradScaler scaler(kind(), {.init_scale = 4, .growth_factor = 2, .backoff_factor = 0.25, .growth_interval = 2});
   const Tensor p = parameter();
   optim::SGD sgd({p}, 0.0);
   const auto iterate = [&](float grad) {
@@ -164,7 +167,7 @@ TEST_CASE("test_grad_scaling_update_scale: the device follows the rule", "[amp][
 }
 
 TEST_CASE("test_grad_scale_will_not_overflow: a scale that cannot grow stays", "[amp][scaler]") {
-  GradScaler scaler(kCPU, {.init_scale = 1e38, .growth_factor = 16, .growth_interval = 1});
+  GradScaler scaler(kind(), {.init_scale = 1e38, .growth_factor = 16, .growth_interval = 1});
   const Tensor p = parameter();
   optim::SGD sgd({p}, 1.0);
   scaler.scale((p * 0).sum()).backward();
@@ -196,7 +199,7 @@ namespace {
 struct Net {
   Tensor w1, b1, w2, b2;
 
-  static Net make(Device device = kCPU) {
+  static Net make(Device device = get_default_device()) {
     manual_seed(54);
     const auto leaf = [&](IntArrayRef sizes) { return ((rand(sizes) - 0.5) / 2).to(device).requires_grad_(); };
     return {leaf({8, 8}), leaf(8), leaf({8, 8}), leaf(8)};
@@ -252,7 +255,7 @@ void run(const Scenario& s) {
   const Net control = Net::make(), net = Net::make();
   const auto control_optimizer = optimizer_of(s.optimizer, control.params()),
              optimizer = optimizer_of(s.optimizer, net.params());
-  GradScaler scaler(kCPU, {.init_scale = 128, .growth_interval = 1, .enabled = s.enabled});
+  GradScaler scaler(kind(), {.init_scale = 128, .growth_interval = 1, .enabled = s.enabled});
   for (int batch = 0; batch < kBatches; ++batch) {
     const Tensor x = rand({8, 8}), y = rand({8, 8});
     mse_loss(control.forward(x), y).backward();
@@ -263,7 +266,7 @@ void run(const Scenario& s) {
 
     Tensor loss;
     {
-      const amp::autocast region(kCPU, kBFloat16, s.autocast);
+      const amp::autocast region(kind(), kBFloat16, s.autocast);
       loss = mse_loss(net.forward(x), y);
     }
     const auto spoil = [&] {
@@ -328,7 +331,7 @@ TEST_CASE("test_grad_scaling_autocast: with a region, and with the scaler saved 
     std::stringstream file;
     save(scaler, file);
     const std::int64_t interval = scaler.get_growth_interval();
-    scaler = GradScaler(kCPU, {.init_scale = 77, .growth_interval = 99, .enabled = scaler.is_enabled()});
+    scaler = GradScaler(kind(), {.init_scale = 77, .growth_interval = 99, .enabled = scaler.is_enabled()});
     load(scaler, file);
     if (scaler.is_enabled()) CHECK(scaler.get_growth_interval() == interval);
   };
@@ -420,14 +423,14 @@ TEST_CASE("test_grad_scaling_accumulation: two micro-batches a step, one update"
 }
 
 TEST_CASE("test_grad_scaling_multiple: two optimizers share a scale, and skip each for itself", "[amp][scaler]") {
-  for (const char* const other : {"cpu", "cpu:1"}) {  // test_grad_scaling_multigpu
+  for (const Device other : {get_default_device(), another_device()}) {  // test_grad_scaling_multigpu
     const Net control0 = Net::make(), control1 = Net::make(other), net0 = Net::make(), net1 = Net::make(other);
     optim::SGD c0(control0.params(), 1.0), c1(control1.params(), 1.0), o0(net0.params(), 1.0), o1(net1.params(), 1.0);
     GradScaler scaler = scaler_of(128);
     for (int batch = 0; batch < kBatches; ++batch) {
       const Tensor x = rand({8, 8}), y = rand({8, 8});
       const auto losses = [&](const Net& a, const Net& b) {
-        const Tensor out0 = a.forward(x), out1 = b.forward(x.to(Device(other))).to(kCPU);
+        const Tensor out0 = a.forward(x), out1 = b.forward(x.to(other)).to(get_default_device());
         return std::pair{mse_loss(out0 * 0.3 + out1 * 0.7, y), mse_loss(out0 * 0.6 - out1 * 0.4, y)};
       };
       const auto [a0, a1] = losses(control0, control1);
@@ -494,8 +497,8 @@ TEST_CASE("test_grad_scaler_pass_itself: an optimizer that takes part sees the s
 
 TEST_CASE("test_grad_scaling_device_as_key: devices are equal by value", "[amp][scaler]") {
   std::unordered_map<Device, int> map;
-  map[Device("cpu:1")] = 1;
-  map[Device(kCPU, 1)] = 2;
+  map[Device("cuda:1")] = 1;
+  map[Device(kCUDA, 1)] = 2;
   CHECK(map.size() == 1);
 }
 
@@ -583,7 +586,7 @@ TEST_CASE("G2: a closure is refused while the scaler is enabled", "[amp][scaler]
   GradScaler scaler = scaler_of(4);
   scaler.scale(p.sum()).backward();
   CHECK_THROWS_WITH(scaler.step(sgd, closure), ContainsSubstring("closure use is not currently supported"));
-  GradScaler disabled(kCPU, {.enabled = false});
+  GradScaler disabled(kind(), {.enabled = false});
   CHECK(first(disabled.step(sgd, closure).value) == 3);
 }
 
@@ -634,12 +637,12 @@ TEST_CASE("construction checks its numbers, unless disabled", "[amp][scaler]") {
                          Row{{.backoff_factor = 0}, "the backoff factor"},
                          Row{{.growth_interval = 0}, "the growth interval must be at least 1, not 0"},
                          Row{{.min_scale = 2, .max_scale = 1}, "min_scale and max_scale"}}) {
-    CHECK_THROWS_WITH(GradScaler(kCPU, row.options), ContainsSubstring(row.message));
+    CHECK_THROWS_WITH(GradScaler(kind(), row.options), ContainsSubstring(row.message));
     GradScalerOptions disabled = row.options;
     disabled.enabled = false;
-    CHECK_NOTHROW(GradScaler(kCPU, disabled));
+    CHECK_NOTHROW(GradScaler(kind(), disabled));
   }
-  GradScaler scaler("cpu");
+  GradScaler scaler(name(kind()));
   CHECK_THROWS_WITH(scaler.set_backoff_factor(2), ContainsSubstring("not 2"));
   CHECK(scaler.get_backoff_factor() == 0.5);
   CHECK_THROWS_WITH(GradScaler("gpu"), ContainsSubstring("unknown device type 'gpu'"));
@@ -691,7 +694,7 @@ TEST_CASE("step tells whether it was taken, and hands on what the optimizer retu
 TEST_CASE("results read late are right, however many flags were handed out since", "[amp][scaler]") {
   const Tensor p = parameter();
   optim::SGD sgd({p}, 0.0);
-  GradScaler scaler(kCPU, {.init_scale = 4});
+  GradScaler scaler(kind(), {.init_scale = 4});
   std::vector<amp::StepResult> results;
   for (int i = 0; i < 300; ++i) {
     scaler.scale(ones({}));
@@ -706,7 +709,7 @@ TEST_CASE("results read late are right, however many flags were handed out since
 TEST_CASE("history shows scales and skips, and a gradient that is not finite is named", "[amp][scaler]") {
   const Tensor p = parameter(), q = parameter();
   optim::SGD sgd({p, q}, 0.0);
-  GradScaler scaler(kCPU, {.init_scale = 4, .growth_interval = 1, .history = 3});
+  GradScaler scaler(kind(), {.init_scale = 4, .growth_interval = 1, .history = 3});
   for (const float grad : {1.0f, 1.0f, kInf, 1.0f}) {
     scaler.scale(ones({}));
     p.mutable_grad() = ones({3});
@@ -729,7 +732,7 @@ TEST_CASE("history shows scales and skips, and a gradient that is not finite is 
 TEST_CASE("a scaler can be told to give up after many skips in a row", "[amp][scaler]") {
   const Tensor p = parameter();
   optim::SGD sgd({p}, 0.0);
-  GradScaler scaler(kCPU, {.init_scale = 4, .max_skips_in_a_row = 3});
+  GradScaler scaler(kind(), {.init_scale = 4, .max_skips_in_a_row = 3});
   const auto iterate = [&](float grad) {
     scaler.scale(ones({}));
     p.mutable_grad() = full({3}, grad, kFloat32);
@@ -745,7 +748,7 @@ TEST_CASE("the scale keeps within its bounds, below 1 too", "[amp][scaler]") {
   const Tensor p = parameter();
   optim::SGD sgd({p}, 0.0);
   const auto end_of = [&](GradScalerOptions options, float grad) {
-    GradScaler scaler(kCPU, options);
+    GradScaler scaler(kind(), options);
     for (int i = 0; i < 200; ++i) {
       scaler.scale(ones({}));
       p.mutable_grad() = full({3}, grad, kFloat32);
@@ -761,13 +764,13 @@ TEST_CASE("the scale keeps within its bounds, below 1 too", "[amp][scaler]") {
 
 TEST_CASE("test_grad_scaling_state_dict: all five fields arrive, before and after the first scale()", "[amp][scaler]") {
   for (const bool started : {false, true}) {
-    GradScaler source(kCPU, {.init_scale = 3, .growth_factor = 4, .backoff_factor = 0.5, .growth_interval = 5});
+    GradScaler source(kind(), {.init_scale = 3, .growth_factor = 4, .backoff_factor = 0.5, .growth_interval = 5});
     const Tensor p = parameter();
     optim::SGD sgd({p}, 0.0);
     source.scale(p.sum()).backward();
     source.step(sgd);
     source.update();
-    GradScaler target(kCPU, {.init_scale = 6, .growth_factor = 7, .backoff_factor = 0.8, .growth_interval = 1});
+    GradScaler target(kind(), {.init_scale = 6, .growth_factor = 7, .backoff_factor = 0.8, .growth_interval = 1});
     if (started) target.scale(ones({}));
     target.load_state_dict(source.state_dict());  // G8: also when the device has a scale already
     CHECK(target.get_scale() == 3);

@@ -5,9 +5,11 @@
 #include "amp/amp.h"
 #include "autograd/ops.h"
 #include "tests/catch.h"
+#include "tests/devices.h"
 
 using namespace halftone;
 using Catch::Matchers::ContainsSubstring;
+using test::kind;
 
 namespace {
 
@@ -17,7 +19,7 @@ using Input = amp::TraceRecord::Input;
 
 TEST_CASE("a trace tells the dtypes that came and ran, and what came from the cache", "[amp][trace]") {
   const Tensor x = ones({2, 3}), w = ones({3, 4}).requires_grad_();
-  const amp::autocast region(kCPU);
+  const amp::autocast region(kind(), kBFloat16);
   const amp::trace trace;
   const Tensor y = x.matmul(w).matmul(w.t()).matmul(w);
   y.exp();
@@ -45,7 +47,7 @@ TEST_CASE("a trace prints a line an op", "[amp][trace]") {
   std::ostringstream out;
   const Tensor x = ones({2, 3}), w = ones({3, 4}).requires_grad_();
   {
-    const amp::autocast region(kCPU);
+    const amp::autocast region(kind(), kBFloat16);
     const amp::trace trace(out);
     x.matmul(w) + x.matmul(w);
   }
@@ -60,7 +62,7 @@ TEST_CASE("a trace prints a line an op", "[amp][trace]") {
 
 TEST_CASE("an op made of others is one line, and its casts are not lines of their own", "[amp][trace]") {
   const Tensor x = ones({2, 3}), w = ones({4, 3}).requires_grad_(), b = ones({4}).requires_grad_();
-  const amp::autocast region(kCPU);
+  const amp::autocast region(kind(), kBFloat16);
   const amp::trace trace;
   linear(x, w, b);
   cosine_similarity(x, x);
@@ -75,7 +77,7 @@ TEST_CASE("a summary counts calls, casts and cache hits by op and dtype", "[amp]
   const Tensor x = ones({2, 3}), w = ones({3, 4}).requires_grad_();
   const amp::trace trace;
   {
-    const amp::autocast region(kCPU);
+    const amp::autocast region(kind(), kBFloat16);
     for (int i = 0; i < 3; ++i) x.matmul(w);
   }
   x.matmul(w);
@@ -94,7 +96,7 @@ TEST_CASE("a summary counts calls, casts and cache hits by op and dtype", "[amp]
 }
 
 TEST_CASE("threads that inherit the context are traced too", "[amp][trace][threads]") {
-  const amp::autocast region(kCPU);
+  const amp::autocast region(kind(), kBFloat16);
   const amp::trace trace;
   const Context here = context;
   std::vector<std::thread> workers;
