@@ -16,4 +16,16 @@ inline std::vector<Device> devices(int count) {
   return all;
 }
 
+/// The default device while it lives. Under kCPU, draws are those of the CPU's generator, which are PyTorch's.
+class DefaultDevice {
+ public:
+  explicit DefaultDevice(Device device) : before_(get_default_device()) { set_default_device(device); }
+  ~DefaultDevice() { set_default_device(before_); }
+  DefaultDevice(const DefaultDevice&) = delete;
+  DefaultDevice& operator=(const DefaultDevice&) = delete;
+
+ private:
+  Device before_;
+};
+
 }  // namespace halftone::test
