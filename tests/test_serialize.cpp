@@ -478,7 +478,7 @@ TEST_CASE("a checkpoint of one device goes on on another", "[serialize]") {
   struct Run {
     explicit Run(Device place) : device(place), scaler(place.type()) {
       net->to(device);
-      adam.emplace(net->parameters(), optim::AdamOptions(0.01));
+      adam.emplace(net->parameters(), optim::AdamOptions(0.01).eps(1e-3));  // a larger one keeps rounding errors small
     }
     void train() {
       const Tensor x = arange(16, kFloat32).view({8, 2}).sin().to(device);
