@@ -43,11 +43,13 @@ void SequentialSampler::load(serialize::InputArchive& archive) {
   index_ = index;
 }
 
-RandomSampler::RandomSampler(std::int64_t size, Dtype index_dtype) : indices_(randperm(size, index_dtype)) {}
+// The indices are read one by one, so they stay on the CPU whatever the default device.
+RandomSampler::RandomSampler(std::int64_t size, Dtype index_dtype)
+    : indices_(randperm(size, TensorOptions(index_dtype).device(kCPU))) {}
 
 void RandomSampler::reset(std::optional<std::size_t> new_size) {
   const std::int64_t size = new_size ? static_cast<std::int64_t>(*new_size) : indices_.numel();
-  indices_ = randperm(size, indices_.dtype());
+  indices_ = randperm(size, indices_.options());
   index_ = 0;
 }
 
@@ -72,7 +74,7 @@ void RandomSampler::load(serialize::InputArchive& archive) {
   const auto index = static_cast<std::int64_t>(read_number(archive, "index"));
   check<ValueError>(indices.dim() == 1 && index <= indices.numel(), "RandomSampler: place ", index,
                     " of the saved state is not within indices ", indices.sizes());
-  indices_ = indices;
+  indices_ = indices.cpu();
   index_ = index;
 }
 

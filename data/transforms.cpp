@@ -13,11 +13,13 @@ Tensor per_channel(ArrayRef<double> values) {
 }
 
 Tensor normalize_in_place(Tensor x, const Tensor& mean, const Tensor& stddev) {
-  x.sub_(mean).div_(stddev);
+  x.sub_(mean.to(x.device())).div_(stddev.to(x.device()));
   return x;
 }
 
-Tensor normalize(const Tensor& x, const Tensor& mean, const Tensor& stddev) { return x.sub(mean).div(stddev); }
+Tensor normalize(const Tensor& x, const Tensor& mean, const Tensor& stddev) {
+  return x.sub(mean.to(x.device())).div(stddev.to(x.device()));
+}
 
 Tensor stack_all(const std::vector<Tensor>& tensors) {
   check<ValueError>(!tensors.empty(), "Stack: a batch without examples cannot be stacked");

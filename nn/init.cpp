@@ -116,7 +116,7 @@ Tensor sparse_(Tensor matrix, double sparsity, double std) {
   const auto zeroes = static_cast<std::int64_t>(std::ceil(sparsity * static_cast<double>(rows)));
   matrix.normal_(0, std);
   for (std::int64_t column = 0; column < matrix.size(1); ++column) {
-    const Tensor chosen = randperm(rows).slice(0, 0, zeroes).to(matrix.device(), kInt64);
+    const Tensor chosen = randperm(rows, TensorOptions(kInt64).device(matrix.device())).slice(0, 0, zeroes);
     matrix.select(1, column).scatter_(0, chosen, 0);
   }
   return matrix;

@@ -4,6 +4,7 @@
 
 #include "core/runtime.h"
 #include "tests/catch.h"
+#include "tests/devices.h"
 
 #if __has_include(<cudasim.h>)
 #include <cudasim.h>
@@ -19,18 +20,6 @@ inline std::vector<Device> cuda_devices() {
   for (int i = 0; i < cuda::device_count(); ++i) all.emplace_back(kCUDA, static_cast<DeviceIndex>(i));
   return all;
 }
-
-/// Makes another device the default until the end of the scope.
-class DefaultDevice {
- public:
-  explicit DefaultDevice(Device device) : before_(get_default_device()) { set_default_device(device); }
-  ~DefaultDevice() { set_default_device(before_); }
-  DefaultDevice(const DefaultDevice&) = delete;
-  DefaultDevice& operator=(const DefaultDevice&) = delete;
-
- private:
-  Device before_;
-};
 
 template <class F> std::string message_of_error(F f) {
   try {

@@ -28,4 +28,16 @@ inline Device another_device() {
   return count < 2 ? Device(kCPU) : Device(here.type(), here.index() == 0 ? 1 : 0);
 }
 
+/// The default device while it lives. Under kCPU, draws are those of the CPU's generator, which are PyTorch's.
+class DefaultDevice {
+ public:
+  explicit DefaultDevice(Device device) : before_(get_default_device()) { set_default_device(device); }
+  ~DefaultDevice() { set_default_device(before_); }
+  DefaultDevice(const DefaultDevice&) = delete;
+  DefaultDevice& operator=(const DefaultDevice&) = delete;
+
+ private:
+  Device before_;
+};
+
 }  // namespace halftone::test

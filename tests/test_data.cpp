@@ -207,7 +207,7 @@ TEST_CASE("a RandomSampler's order is that of randperm for the seed", "[data]") 
   manual_seed(11);
   samplers::RandomSampler sampler(20);
   manual_seed(11);
-  const Tensor order = randperm(20);
+  const Tensor order = randperm(20, kCPU);
   const Indices given = rest_of(sampler, 6);
   for (std::size_t i = 0; i < given.size(); ++i)
     CHECK(static_cast<std::int64_t>(given[i]) == order[static_cast<std::int64_t>(i)].item<std::int64_t>());
@@ -241,7 +241,13 @@ TEST_CASE("saved samplers go on where they stood", "[data]") {
     a.next(6);
     save_and_load(a, b);
     CHECK(b.index() == 6);
+    std::stringstream stream;
+    save(a, stream);
     CHECK(rest_of(a, 3) == rest_of(b, 3));
+    samplers::RandomSampler c(20);
+    load(c, stream, get_default_device());
+    CHECK(c.index() == 6);
+    CHECK(sorted(rest_of(c, 3)).size() == 14);
   }
   SECTION("stream") {
     samplers::StreamSampler a(10), b(10);

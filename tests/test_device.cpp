@@ -4,6 +4,7 @@
 #include "core/runtime.h"
 #include "core/tensor.h"
 #include "tests/catch.h"
+#include "tests/devices.h"
 
 using namespace halftone;
 
@@ -64,7 +65,11 @@ TEST_CASE("tensors carry a device in one form", "[device]") {
   CHECK(canonical("cpu:3") == Device("cpu:3"));
   CHECK(canonical("cuda") == Device("cuda:0"));
   CHECK(canonical("cuda:2") == Device("cuda:2"));
-  CHECK(empty(2).device() == Device("cpu"));
+  CHECK(empty(2).device() == get_default_device());
+  {
+    const test::DefaultDevice host(kCPU);
+    CHECK(empty(2).device() == Device("cpu"));
+  }
   CHECK(empty(2, Device("cpu:0")).device() == Device("cpu"));
   CHECK(empty(2, "cpu:5").device() == Device("cpu:5"));
 }

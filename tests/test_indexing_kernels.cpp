@@ -427,13 +427,14 @@ TEST_CASE("convolutions take tensors in either order of memory", "[kernels][conv
   for (const MemoryFormat order : {MemoryFormat::Contiguous, MemoryFormat::ChannelsLast}) {
     for (const Dtype dtype : kFloats) {
       const auto lay = [&](const Tensor& t) {
-        Tensor laid = empty(t.sizes(), TensorOptions(dtype).memory_format(order));
-        here().copy(t, laid);
-        return laid;
+        Tensor copy = empty(t.sizes(), TensorOptions(dtype).memory_format(order));
+        here().copy(t, copy);
+        return copy;
       };
       const Tensor input = lay(filled({2, 2, 4, 5}, dtype, x)), weight = lay(filled({3, 2, 2, 3}, dtype, w));
-      Tensor y = lay(empty({2, 3, 3, 5}, dtype)), dx = lay(empty({2, 2, 4, 5}, dtype)),
-             dw = lay(empty({3, 2, 2, 3}, dtype)), db = empty({3}, kFloat32);
+      const TensorOptions laid = TensorOptions(dtype).memory_format(order);
+      Tensor y = empty({2, 3, 3, 5}, laid), dx = empty({2, 2, 4, 5}, laid), dw = empty({3, 2, 2, 3}, laid),
+             db = empty({3}, kFloat32);
       here().conv(s, input, weight, filled({3}, kFloat32, bias), y);
       CHECK(read(y) == wanted);
       // Both gradients are the other factor of one bilinear form: <g, conv(x, w)> = <dx, x> = <dw, w>.

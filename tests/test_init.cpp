@@ -1,6 +1,7 @@
 // First values of parameters: the same numbers as PyTorch's for the same seed (rows of tests/golden/nn.inc).
 #include "halftone.h"
 #include "tests/catch.h"
+#include "tests/devices.h"
 
 using namespace halftone;
 using Catch::Matchers::ContainsSubstring;
@@ -24,7 +25,7 @@ struct Case {
 };
 
 std::vector<double> samples(const Tensor& tensor) {
-  const Tensor flat = tensor.to(kFloat64).contiguous().view(-1);
+  const Tensor flat = tensor.cpu().to(kFloat64).contiguous().view(-1);
   const std::int64_t step = std::max<std::int64_t>(1, (flat.numel() + 7) / 8);
   std::vector<double> values;
   for (std::int64_t i = 0; i < flat.numel(); i += step) values.push_back(flat.data_ptr<double>()[i]);
@@ -73,6 +74,12 @@ std::vector<Case> fills() {
   return cases;
 }
 
+bool draws(const Case& c) {
+  for (const char* const name : {"constant_", "ones_", "zeros_", "eye_", "dirac_"})
+    if (c.name.starts_with(name)) return false;
+  return true;
+}
+
 template <class Function> std::string message_of(Function f) {
   try {
     f();
@@ -87,10 +94,40 @@ template <class Function> std::string message_of(Function f) {
 TEST_CASE("init functions draw PyTorch's numbers", "[init]") {
   for (const Case& c : fills()) {
     manual_seed(1);
-    const Tensor t = empty(c.shape);
+    const Tensor t = empty(c.shape, draws(c) ? Device(kCPU) : get_default_device());  // PyTorch's are the CPU's
     CHECK(c.fill(t).is_same(t));
     check_values(c.name, samples(t));
   }
+}
+
+TEST_CASE("init functions draw with the spread they promise", "[init]") {
+  manual_seed(2);
+  struct Row {
+    Tensor drawn;
+    double mean, std;
+  };
+  const auto blank = [] { return empty({60, 200}); };
+  for (const auto& [drawn, mean, std] : {
+           Row{init::normal_(blank(), 2, 3), 2, 3},
+           Row{init::uniform_(blank(), -1, 2), 0.5, 3 / std::sqrt(12)},
+           Row{init::xavier_normal_(blank()), 0, std::sqrt(2.0 / 260)},
+           Row{init::xavier_uniform_(blank()), 0, std::sqrt(2.0 / 260)},
+           Row{init::kaiming_normal_(blank()), 0, std::sqrt(2.0 / 200)},
+           Row{init::kaiming_uniform_(blank(), 0, kFanOut), 0, std::sqrt(2.0 / 60)},
+       }) {
+    CHECK(drawn.mean().item<double>() == Catch::Approx(mean).margin(0.05 * std));
+    CHECK((drawn - mean).square().mean().item<double>() == Catch::Approx(std * std).epsilon(0.05));
+  }
+}
+
+TEST_CASE("sparse columns of a CPU tensor take the CPU's draws, whatever the default device", "[init]") {
+  const auto fill = [] {
+    manual_seed(1);
+    return init::sparse_(empty({10, 6}, kCPU), 0.35);
+  };
+  const Tensor t = fill();
+  const test::DefaultDevice host(kCPU);
+  CHECK(equal(t, fill()));
 }
 
 TEST_CASE("gains are PyTorch's", "[init]") {
@@ -111,7 +148,7 @@ TEST_CASE("gains are PyTorch's", "[init]") {
   for (const auto& [name, gain] : rows) check_values("calculate_gain " + name, {gain, gain});
 }
 
-TEST_CASE("a linear layer begins with libtorch's numbers", "[init]") {
+TEST_CASE("a linear layer begins with libtorch's numbers", "[init][cpu]") {
   manual_seed(0);
   nn::Linear fc(2, 2);
   CHECK(allclose(fc->weight, tensor({{-0.0053, 0.3793}, {-0.5820, -0.5204}}), 0, 5e-5));

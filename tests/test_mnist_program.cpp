@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/runtime.h"
 #include "tests/catch.h"
 
 using Catch::Matchers::ContainsSubstring;
@@ -86,6 +87,22 @@ TEST_CASE("mnist trains and tests in every precision and model", "[mnist][progra
   CHECK((precision == "fp16") == (outcome.out.find("scale ") != std::string::npos));
 }
 
+TEST_CASE("mnist trains and tests on the GPU", "[mnist][program]") {
+  if (!is_built() || !halftone::cuda::is_available()) return;
+  const Folder folder;
+  const std::string model = GENERATE("mlp", "cnn");
+  const std::string common = "--images 32 --batch-size 16 --model " + model, saved = folder.text("saved");
+  const Outcome gpu = run(folder, common + " --epochs 1 --device cuda:0 --save " + saved);
+  INFO(gpu.error);
+  CHECK(gpu.status == 0);
+  CHECK_THAT(gpu.out, ContainsSubstring(model + " on cuda:0 in fp16") && ContainsSubstring("scale 65536  skipped 0") &&
+                          ContainsSubstring("test accuracy "));
+  const Outcome cpu = run(folder, common + " --epochs 2 --device cpu --precision fp16 --resume " + saved);
+  INFO(cpu.error);
+  CHECK(cpu.status == 0);
+  CHECK_THAT(cpu.out, !ContainsSubstring("epoch 1/2") && ContainsSubstring("epoch 2/2"));
+}
+
 TEST_CASE("mnist --compare prints both precisions", "[mnist][program]") {
   if (!is_built()) return;
   const Folder folder;
@@ -110,8 +127,8 @@ TEST_CASE("mnist --help says what there is", "[mnist][program]") {
   const Outcome outcome = run(folder, "--help");
   CHECK(outcome.status == 0);
   for (const char* const option :
-       {"--precision", "--model", "--epochs", "--batch-size", "--lr", "--threads", "--seed", "--device", "--data",
-        "--save", "--resume", "--trace", "--no-scaler", "--loss-factor", "--compare", "--smoke"})
+       {"--precision", "--model", "--epochs", "--batch-size", "--images", "--lr", "--threads", "--seed", "--device",
+        "--data", "--save", "--resume", "--trace", "--no-scaler", "--loss-factor", "--compare", "--smoke"})
     CHECK_THAT(outcome.out, ContainsSubstring(option));
 }
 

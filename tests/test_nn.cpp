@@ -2,6 +2,7 @@
 // print, what they refuse, and what only the C++ interface has.
 #include "halftone.h"
 #include "tests/catch.h"
+#include "tests/devices.h"
 
 using namespace halftone;
 using namespace halftone::nn;
@@ -37,7 +38,7 @@ struct Case {
 /// Every n-th element and the sum, as nn.py takes them.
 void append_samples(const Tensor& tensor, std::vector<double>& out) {
   constexpr std::int64_t kSamples = 8;
-  const Tensor flat = tensor.detach().to(kFloat64).contiguous().view(-1);
+  const Tensor flat = tensor.detach().cpu().to(kFloat64).contiguous().view(-1);
   const std::int64_t step = std::max<std::int64_t>(1, (flat.numel() + kSamples - 1) / kSamples);
   for (std::int64_t i = 0; i < flat.numel(); i += step) out.push_back(flat.data_ptr<double>()[i]);
   out.push_back(flat.sum().item<double>());
@@ -55,13 +56,24 @@ void check_case(const Case& c) {
   }
 }
 
+// Numbers are drawn on the CPU, for its generator gives PyTorch's, and go to the device under test.
+template <class Make> auto drawn_module(Make make) {
+  auto module = [&] {
+    const test::DefaultDevice host(kCPU);
+    return make();
+  }();
+  module->to(get_default_device());
+  return module;
+}
+Tensor drawn(IntArrayRef shape) { return randn(shape, kCPU).to(get_default_device()); }
+
 /// Parameters, output, input's gradient, parameters' gradients, buffers.
 template <class Make> Run layer(Make make, Dims shape, bool train = true) {
   return [=] {
     manual_seed(0);
-    auto module = make();
+    auto module = drawn_module(make);
     module->train(train);
-    const Tensor x = randn(shape, requires_grad());
+    const Tensor x = drawn(shape).requires_grad_();
     const Tensor y = module(x);
     y.square().sum().backward();
     Tensors all = module->parameters();
@@ -169,7 +181,7 @@ std::vector<Case> simple_layers() {
 Run embedding(EmbeddingOptions options) {
   return [=]() -> Tensors {
     manual_seed(0);
-    Embedding module(options);
+    Embedding module = drawn_module([&] { return Embedding(options); });
     const Tensor index = tensor({{1, 2, 2}, {4, 0, 9}});
     const Tensor y = module(index);
     y.square().sum().backward();
@@ -191,8 +203,8 @@ using Pair = std::pair<Tensor, Tensor>;
 
 Pair normal_pair() {
   manual_seed(2);
-  const Tensor a = randn({4, 3});
-  return {a, randn({4, 3})};
+  const Tensor a = drawn({4, 3});
+  return {a, drawn({4, 3})};
 }
 Pair probabilities() {
   const auto [a, b] = normal_pair();
@@ -255,7 +267,7 @@ Tensor flipped(const Tensor& x, std::int64_t dim) { return x.index_select(dim, x
 
 std::vector<Case> functions() {
   manual_seed(3);
-  const Tensor x = randn({2, 3, 5});
+  const Tensor x = drawn({2, 3, 5});
   const auto padded = [=](F::PadFuncOptions options) -> Run {
     return [=]() -> Tensors { return {F::pad(x, options)}; };
   };
@@ -417,7 +429,10 @@ TEST_CASE("layers refuse wrong options and wrong inputs by name", "[nn]") {
       {call(0, ones({2, 3}, kFloat16)),
        "Linear 'net.0': the input is float16 but the weight is float32; convert one of "
        "them, or call the model under amp::autocast"},
-      {call(0, ones({2, 3}, Device("cpu:1"))), "Linear 'net.0': the input is on cpu:1 but the weight is on cpu"},
+      {call(0, ones({2, 3}, Device("cpu:1"))),
+       str("Linear 'net.0': the input is on cpu:1 but the weight is on ", get_default_device())},
+      {[] { add(ones(2, Device("cpu:1")), ones(3, Device("cpu:2"))); },
+       "expected all tensors to be on the same device, but found float32[2] on cpu:1 and float32[3] on cpu:2"},
       {call(1, ones({1, 2, 5, 5})),
        "Conv2d 'net.1': Given groups=1, weight of size [4, 3, 3, 3], expected input[1, 2, 5, "
        "5] to have 3 channels, but got 2 channels instead"},

@@ -1,6 +1,7 @@
 #include "core/options.h"
 #include "core/tensor.h"
 #include "tests/catch.h"
+#include "tests/devices.h"
 
 using namespace halftone;
 
@@ -18,6 +19,7 @@ template <class F> std::string message_of(F f) {
 }  // namespace
 
 TEST_CASE("options that say nothing read as the defaults", "[options]") {
+  const test::DefaultDevice host(kCPU);
   const TensorOptions o;
   CHECK(o.dtype() == kFloat32);
   CHECK(o.device() == Device(kCPU));
@@ -31,6 +33,8 @@ TEST_CASE("options that say nothing read as the defaults", "[options]") {
   CHECK_FALSE(o.has_pinned_memory());
   CHECK_FALSE(o.has_memory_format());
   CHECK(o.dtype_opt() == nullopt);
+  const test::DefaultDevice other("cpu:3");
+  CHECK(o.device() == Device("cpu:3"));
 }
 
 TEST_CASE("the dtype that is not said follows the default dtype", "[options]") {
@@ -86,6 +90,7 @@ TEST_CASE("options are equal when they say the same", "[options]") {
 }
 
 TEST_CASE("options print what they read as", "[options]") {
+  const test::DefaultDevice host(kCPU);
   CHECK(str(TensorOptions()) ==
         "TensorOptions(dtype=float32, device=cpu, requires_grad=false, memory_format=contiguous)");
   CHECK(str(TensorOptions(kBFloat16)

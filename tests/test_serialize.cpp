@@ -131,7 +131,7 @@ TEST_CASE("a tensor comes back the same from everywhere", "[serialize]") {
       load(e, folder / "t", Device("cpu:1"));
       for (const Tensor& loaded : {a, b, c, d, e.cpu()}) {
         CHECK(loaded.dtype() == dtype);
-        CHECK(equal(loaded, t));
+        CHECK(equal(loaded, t.cpu()));
       }
       CHECK(e.device() == Device("cpu:1"));
     }
@@ -159,14 +159,14 @@ TEST_CASE("lists and dicts come back in their order", "[serialize]") {
   std::vector<Tensor> loaded = {ones(1)};
   load(loaded, folder / "list");
   REQUIRE(loaded.size() == 12);
-  for (std::size_t i = 0; i < 12; ++i) CHECK(equal(loaded[i], list[i]));
+  for (std::size_t i = 0; i < 12; ++i) CHECK(equal(loaded[i], list[i].cpu()));
   OrderedDict<std::string, Tensor> dict, back;
   dict.insert("z.w", ones(2));
   dict.insert("a", zeros({2, 2}));
   save(dict, folder / "dict", {{"origin", "a test"}});
   load(back, folder / "dict");
   CHECK(back.keys() == Strings{"z.w", "a"});
-  CHECK(equal(back["a"], dict["a"]));
+  CHECK(equal(back["a"], dict["a"].cpu()));
   InputArchive archive;
   archive.load_from(folder / "dict");
   CHECK(archive.metadata() == serialize::Metadata{{"origin", "a test"}});
@@ -179,8 +179,8 @@ TEST_CASE("a stream may hold several archives one after the other", "[serialize]
   Tensor a, b;
   load(a, stream);
   load(b, stream);
-  CHECK(equal(a, ones(3)));
-  CHECK(equal(b, zeros({2, 2})));
+  CHECK(equal(a, ones(3, kCPU)));
+  CHECK(equal(b, zeros({2, 2}, kCPU)));
 }
 
 TEST_CASE("the bytes are exactly those of the format", "[serialize]") {
@@ -205,7 +205,7 @@ TEST_CASE("a file of Python's safetensors is read", "[serialize]") {
     Tensor t;
     archive.read(names[i], t);
     CHECK(t.dtype() == kDtypes[i]);
-    CHECK(equal(t.to(kInt64), arange(6).view({2, 3}) % (i == 0 ? 2 : 7)));
+    CHECK(equal(t.to(kInt64), arange(6, kCPU).view({2, 3}) % (i == 0 ? 2 : 7)));
   }
   Tensor scalar, none;
   archive.read("layer.0-dim", scalar);
@@ -437,7 +437,8 @@ TEST_CASE("a checkpoint keeps model, optimizer, scaler and epoch in one file", "
   Net net, other;
   optim::Adam adam(net->parameters(), optim::AdamOptions(0.01)),
       other_adam(other->parameters(), optim::AdamOptions(0.5));
-  amp::GradScaler scaler("cpu"), other_scaler("cpu"), off("cpu", {.enabled = false});
+  const DeviceType type = get_default_device().type();
+  amp::GradScaler scaler(type), other_scaler(type), off(type, {.enabled = false});
   train(net, adam);
   OutputArchive checkpoint;
   checkpoint.write("model", net);
@@ -467,6 +468,51 @@ TEST_CASE("a checkpoint keeps model, optimizer, scaler and epoch in one file", "
   train(net, adam);
   train(other, other_adam);
   CHECK(same_state(*net, *other));
+}
+
+TEST_CASE("a checkpoint of one device goes on on another", "[serialize]") {
+  const Device here = get_default_device(), other = here.is_cpu() ? Device("cpu:1") : Device(kCPU);
+  const auto [from, to] = GENERATE_REF(values<std::pair<Device, Device>>({{here, other}, {other, here}}));
+  const optional<Device> through = GENERATE(as<optional<Device>>(), nullopt, Device("cpu:2"), get_default_device());
+  INFO(from << " to " << to);
+  struct Run {
+    explicit Run(Device place) : device(place), scaler(place.type()) {
+      net->to(device);
+      adam.emplace(net->parameters(), optim::AdamOptions(0.01).eps(1e-3));  // a larger one keeps rounding errors small
+    }
+    void train() {
+      const Tensor x = arange(16, kFloat32).view({8, 2}).sin().to(device);
+      adam->zero_grad();
+      scaler.scale(net(x).square().mean()).backward();
+      scaler.step(*adam);
+      scaler.update();
+    }
+    Device device;
+    Net net;
+    optional<optim::Adam> adam;
+    amp::GradScaler scaler;
+  };
+  Run first(from), second(to);
+  first.train();
+  OutputArchive checkpoint;
+  checkpoint.write("model", first.net);
+  checkpoint.write("optimizer", *first.adam);
+  checkpoint.write("scaler", first.scaler);
+  std::stringstream stream;
+  checkpoint.save_to(stream);
+  InputArchive loaded;
+  loaded.load_from(stream, through);
+  loaded.read("model", second.net);
+  loaded.read("optimizer", *second.adam);
+  loaded.read("scaler", second.scaler);
+  first.train();
+  second.train();
+  CHECK(second.scaler.get_scale() == first.scaler.get_scale());
+  const auto a = first.net->state_dict(), b = second.net->state_dict();
+  for (const auto& item : a) {
+    CHECK(b[item.key()].device() == canonical(to));
+    CHECK(allclose(b[item.key()].cpu(), item.value().cpu(), 1e-5, 1e-6));
+  }
 }
 
 // ------------------------------------------------------------------------------------------------ damaged files
@@ -603,7 +649,7 @@ TEST_CASE("a write that fails half-way leaves the old file and no other", "[seri
   CHECK(folder.files() == Strings{"f"});
   Tensor t;
   load(t, folder / "f");
-  CHECK(equal(t, ones(3)));
+  CHECK(equal(t, ones(3, kCPU)));
 }
 
 TEST_CASE("saving replaces files, keeps their mode and follows links", "[serialize]") {
@@ -618,7 +664,7 @@ TEST_CASE("saving replaces files, keeps their mode and follows links", "[seriali
   CHECK((now.st_mode & 07777) == 0640);
   Tensor t;
   load(t, folder / "f");
-  CHECK(equal(t, zeros(2)));
+  CHECK(equal(t, zeros(2, kCPU)));
   CHECK(folder.files() == Strings{"f", "link"});
   CHECK_THAT(message_of([&] { save(t, folder / "no/such/folder"); }), ContainsSubstring("No such file or directory"));
   CHECK_THAT(message_of([&] { save(t, folder / ""); }), ContainsSubstring("Is a directory"));

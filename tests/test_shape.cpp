@@ -333,7 +333,7 @@ TEST_CASE("Dims and ArrayRef behave as small vectors", "[shape]") {
 }
 
 TEST_CASE("metadata of a tensor, and what an undefined one answers", "[shape]") {
-  const Tensor t = empty({2, 3, 4}, kHalf);
+  const Tensor t = empty({2, 3, 4}, TensorOptions(kHalf).device(kCPU));
   CHECK(t.dim() == 3);
   CHECK(t.size(-1) == 4);
   CHECK(t.stride(0) == 12);

@@ -133,8 +133,8 @@ struct BinaryRule {
 
 void check_same_device(const OpInfo& info, const Tensor& a, const Tensor& b) {
   // A number in a 0-dim CPU tensor may meet any device's tensor, as PyTorch allows: the op brings it over.
-  check(a.device() == b.device(), info.name, ": expected all tensors to be on the same device, but found ", describe(a),
-        " on ", a.device(), " and ", describe(b), " on ", b.device());
+  check(a.device() == b.device(), info.name, ": expected all tensors to be on the same device, but found ", a.dtype(),
+        a.sizes(), " on ", a.device(), " and ", b.dtype(), b.sizes(), " on ", b.device());
 }
 
 // A 0-dim operand on the CPU joins the other one's device.

@@ -38,6 +38,8 @@ void add_training_options(CLI::App& app, Options& options, Texts& texts) {
   app.add_option("--batch-size", options.batch_size, "images a step")
       ->check(CLI::Range(1, 60000))
       ->capture_default_str();
+  app.add_option("--images", options.images, "train on the first N images and test on as many")
+      ->check(CLI::Range(1, 60000));
   app.add_option("--lr", options.learning_rate, "the largest learning rate of the one-cycle schedule")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

@@ -17,7 +17,8 @@ struct Options {
   std::int64_t stop_after = 0;         // end after this epoch of the schedule; 0: with the last
   std::int64_t batch_size = 128;
   double learning_rate = 0.004;
-  int threads = 0;  // 0: as many as there are processors
+  std::int64_t images = 0;  // train and test on this many at most; 0: all
+  int threads = 0;          // 0: as many as there are processors
   std::uint64_t seed = 0;
   std::string data;
   std::string save;    // where to write the checkpoint; "": nowhere

@@ -18,11 +18,13 @@ auto prepared(const MNIST& set) {
   return MNIST(set).map(ht::data::transforms::Normalize<>(0.1307, 0.3081)).map(ht::data::transforms::Stack<>());
 }
 
-std::int64_t train_count(const Options& options, const MNIST& set) {
-  constexpr std::int64_t kSmoke = 512;
+std::int64_t image_count(const Options& options, const MNIST& set, std::int64_t smoke) {
   const auto all = static_cast<std::int64_t>(*set.size());
-  return options.smoke ? std::min(kSmoke, all) : all;
+  const std::int64_t wanted = options.images > 0 ? options.images : options.smoke ? smoke : all;
+  return std::min(wanted, all);
 }
+
+std::int64_t train_count(const Options& options, const MNIST& set) { return image_count(options, set, 512); }
 
 auto train_loader(const Options& options, const MNIST& set) {
   const auto count = train_count(options, set);
@@ -32,13 +34,12 @@ auto train_loader(const Options& options, const MNIST& set) {
 
 constexpr std::int64_t kTestBatch = 500;
 
-std::size_t test_count(const Options& options, const MNIST& set) {
-  return options.smoke ? std::min<std::size_t>(500, *set.size()) : *set.size();
-}
+std::int64_t test_count(const Options& options, const MNIST& set) { return image_count(options, set, 500); }
 
 auto test_loader(const Options& options, const MNIST& set) {
-  return ht::data::make_data_loader(prepared(set), ht::data::samplers::SequentialSampler(test_count(options, set)),
-                                    kTestBatch);
+  return ht::data::make_data_loader(
+      prepared(set), ht::data::samplers::SequentialSampler(static_cast<std::size_t>(test_count(options, set))),
+      kTestBatch);
 }
 
 // Undoes --loss-factor: exact when the factor is a power of two.
@@ -151,8 +152,7 @@ Result train(const Options& options, const MNIST& train_set, const MNIST& test_s
   const std::int64_t images = train_count(options, train_set);
   if (options.device->is_cuda()) {
     Batches loader(train_set, *options.device, images, options.batch_size, true);
-    Batches tests(test_set, *options.device, static_cast<std::int64_t>(test_count(options, test_set)), kTestBatch,
-                  false);
+    Batches tests(test_set, *options.device, test_count(options, test_set), kTestBatch, false);
     return train(options, loader, tests, images);
   }
   const auto loader = train_loader(options, train_set);
