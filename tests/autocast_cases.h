@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "amp/amp.h"
+#include "autograd/apply.h"
 #include "autograd/ops.h"
 #include "tests/catch.h"
 #include "tests/devices.h"
