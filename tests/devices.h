@@ -25,7 +25,7 @@ inline DeviceType kind() { return get_default_device().type(); }
 inline Device another_device() {
   const Device here = canonical(get_default_device());
   const int count = here.is_cuda() ? cuda::device_count() : kCpuDevices;
-  return count < 2 ? Device(kCPU) : Device(here.type(), here.index() == 0 ? 1 : 0);
+  return count < 2 ? Device(kCPU) : Device(here.type(), here.index() <= 0 ? 1 : 0);
 }
 
 /// The default device while it lives. Under kCPU, draws are those of the CPU's generator, which are PyTorch's.
