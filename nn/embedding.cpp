@@ -16,14 +16,25 @@ std::int64_t padding_row(optional<std::int64_t> padding_idx, std::int64_t rows) 
   return *padding_idx < 0 ? *padding_idx + rows : *padding_idx;
 }
 
+/// What brings rows to at most this norm.
+Tensor limiting_factors(const Tensor& rows, double max_norm, double norm_type) {
+  const Tensor norms = rows.norm(norm_type, 1, true);
+  return where(norms > max_norm, max_norm / (norms + 1e-7), ones_like(norms));
+}
+
 /// Shortens the rows that will be looked up.
 void limit_norm(const Tensor& weight, const Tensor& indices, double max_norm, double norm_type) {
   const NoGradGuard no_grad;
   const Tensor at = indices.reshape(-1);
-  const Tensor rows = weight.index_select(0, at);
-  const Tensor norms = rows.norm(norm_type, 1, true);
-  const Tensor scale = where(norms > max_norm, max_norm / (norms + 1e-7), ones_like(norms));
-  weight.detach().index_put_({at}, rows * scale);
+  if (weight.is_cpu()) {
+    const Tensor rows = weight.index_select(0, at);
+    weight.detach().index_put_({at}, rows * limiting_factors(rows, max_norm, norm_type));
+    return;
+  }
+  // A row that is looked up twice would be written by two threads at once: here all rows are multiplied, most by 1.
+  const Tensor chosen = zeros({weight.size(0)}, weight.options().dtype(kInt32)).scatter_(0, at, 1) > 0;
+  const Tensor factors = limiting_factors(weight.detach(), max_norm, norm_type);
+  weight.detach().mul_(where(chosen.unsqueeze(1), factors, ones_like(factors)));
 }
 
 }  // namespace
