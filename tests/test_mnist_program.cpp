@@ -48,9 +48,10 @@ class Folder {
   fs::path path_;
 };
 
-// `before` is shell code, such as a limit, that holds for the program alone.
+// On the CPU unless `arguments` choose. `before` is shell code, such as a limit, that holds for the program alone.
 Outcome run(const Folder& folder, const std::string& arguments, const std::string& before = "") {
-  const std::string command = before + " exec " + program().string() + " --threads 1 " + arguments + " >" +
+  const std::string device = arguments.find("--device") == std::string::npos ? " --device cpu " : " ";
+  const std::string command = before + " exec " + program().string() + " --threads 1" + device + arguments + " >" +
                               folder.text("out") + " 2>" + folder.text("error");
   const int status = std::system(("bash -c '" + command + "'").c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read(folder / "out"), read(folder / "error")};
