@@ -1,4 +1,6 @@
 // Files of images: MNIST's IDX format and CIFAR-10's, good ones, damaged ones, and bytes changed at random.
+#include <unistd.h>
+
 #include <zlib.h>
 
 #include <algorithm>
@@ -23,7 +25,8 @@ const std::string kBundled = HALFTONE_SOURCE_DIR "/examples/data/mnist";
 
 class Folder {
  public:
-  explicit Folder(const std::string& name) : path_(fs::temp_directory_path() / ("halftone_" + name)) {
+  explicit Folder(const std::string& name)
+      : path_(fs::temp_directory_path() / ("halftone_" + name + std::to_string(getpid()))) {
     fs::remove_all(path_);
     fs::create_directories(path_);
   }

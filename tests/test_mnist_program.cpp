@@ -1,5 +1,7 @@
 // The command line of examples/mnist: what it prints, what it writes, and one line and a status for everything that can
 // go wrong. Runs the program of this build; without it there is nothing to test.
+#include <unistd.h>
+
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -34,7 +36,7 @@ std::string read(const fs::path& path) {
 
 class Folder {
  public:
-  Folder() : path_(fs::temp_directory_path() / "halftone_mnist_program") {
+  Folder() : path_(fs::temp_directory_path() / ("halftone_mnist_program" + std::to_string(getpid()))) {
     fs::remove_all(path_);
     fs::create_directories(path_);
   }
