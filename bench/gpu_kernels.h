@@ -65,7 +65,7 @@ class Kernels {
   void map(const std::string& name, Dtype dtype, Unary f) {
     add(name, dtype, [=, this] {
       const Tensor x = matrix(dtype);
-      return Kernel{{x, empty_like(x)}, {1}, 2 * size_of(x), [f](Backend& b, Tensors& t) {
+      return Kernel{{x, zeros_like(x)}, {1}, 2 * size_of(x), [f](Backend& b, Tensors& t) {
                       b.unary(f, t[0], t[1], t[0].dtype());
                     }};
     });
@@ -77,7 +77,7 @@ class Kernels {
   void binary(const std::string& name, Dtype dtype) {
     add(name, dtype, [=, this] {
       const Tensor a = matrix(dtype), b = matrix(dtype);
-      return Kernel{{a, b, empty_like(a)}, {2}, 3 * size_of(a), [](Backend& backend, Tensors& t) {
+      return Kernel{{a, b, zeros_like(a)}, {2}, 3 * size_of(a), [](Backend& backend, Tensors& t) {
                       backend.binary(fn::Add{}, t[0], t[1], t[2], t[0].dtype());
                     }};
     });
@@ -85,7 +85,7 @@ class Kernels {
   void gradient(const std::string& name, Dtype dtype, Unary f, bool of_y) {
     add(name, dtype, [=, this] {
       const Tensor g = matrix(dtype), x = matrix(dtype);
-      return Kernel{{g, x, empty_like(g)}, {2}, 3 * size_of(g), [f, of_y](Backend& b, Tensors& t) {
+      return Kernel{{g, x, zeros_like(g)}, {2}, 3 * size_of(g), [f, of_y](Backend& b, Tensors& t) {
                       b.unary_grad(f, t[0], of_y ? Tensor() : t[1], of_y ? t[1] : Tensor(), t[2]);
                     }};
     });
@@ -98,7 +98,7 @@ class Kernels {
     gradient("gelu_grad", dtype, fn::Gelu{}, false);
     add("dropout", dtype, [=, this] {
       const Tensor x = matrix(dtype);
-      return Kernel{{x, empty_like(x)}, {1}, 2 * size_of(x), [](Backend& b, Tensors& t) {
+      return Kernel{{x, zeros_like(x)}, {1}, 2 * size_of(x), [](Backend& b, Tensors& t) {
                       b.dropout({.p = 0.5, .seed = 1}, t[0], t[1]);
                     }};
     });
@@ -145,12 +145,12 @@ class Kernels {
       add(name + suffix, dtype, [=, this] {
         const Tensor x = matrix(dtype, width(wanted));
         return Kernel{
-            {x, empty_like(x)}, {1}, 2 * size_of(x), [log](Backend& b, Tensors& t) { b.softmax(t[0], 1, log, t[1]); }};
+            {x, zeros_like(x)}, {1}, 2 * size_of(x), [log](Backend& b, Tensors& t) { b.softmax(t[0], 1, log, t[1]); }};
       });
       add(name + "_grad" + suffix, dtype, [=, this] {
         const Tensor g = matrix(dtype, width(wanted)), x = matrix(dtype, width(wanted));
         const Tensor y = log ? halftone::log_softmax(x, 1) : halftone::softmax(x, 1);
-        return Kernel{{g, y, empty_like(g)}, {2}, 3 * size_of(g), [log](Backend& b, Tensors& t) {
+        return Kernel{{g, y, zeros_like(g)}, {2}, 3 * size_of(g), [log](Backend& b, Tensors& t) {
                         b.softmax_grad(t[0], t[1], 1, log, t[2]);
                       }};
       });
@@ -163,12 +163,12 @@ class Kernels {
       const auto run = [](Backend& backend, Tensors& t) {
         backend.layer_norm(t[0], t[1], t[2], t[0].size(1), 1e-5, t[3], t[4], t[5]);
       };
-      return Kernel{{x, w, b, empty_like(x), mean, rstd}, {3, 5}, 2 * size_of(x), run, false, {1, 2}};
+      return Kernel{{x, w, b, zeros_like(x), mean, rstd}, {3, 5}, 2 * size_of(x), run, false, {1, 2}};
     });
     add("layer_norm_grad" + suffix, dtype, [=, this] {
       const Tensor g = matrix(dtype, width(wanted)), x = matrix(dtype, width(wanted)), w = rand({x.size(1)}, dtype);
       const Tensor mean = randn({x.size(0)}, kFloat32), rstd = rand({x.size(0)}, kFloat32);
-      return Kernel{{g, x, w, mean, rstd, empty_like(x), empty_like(w), empty_like(w)},
+      return Kernel{{g, x, w, mean, rstd, zeros_like(x), zeros_like(w), zeros_like(w)},
                     {5, 6, 7},
                     3 * size_of(x),
                     [](Backend& backend, Tensors& t) {
@@ -185,14 +185,14 @@ class Kernels {
     add("cross_entropy" + suffix, dtype, [=] {
       const auto [x, labels] = inputs();
       const Tensor loss = empty({x.size(0)}, kFloat32);
-      return Kernel{{x, labels, loss, empty_like(loss)}, {2, 3}, size_of(x), [](Backend& b, Tensors& t) {
+      return Kernel{{x, labels, loss, zeros_like(loss)}, {2, 3}, size_of(x), [](Backend& b, Tensors& t) {
                       b.cross_entropy(t[0], t[1], {}, -100, 0, t[2], t[3]);
                     }};
     });
     add("cross_entropy_grad" + suffix, dtype, [=] {
       const auto [x, labels] = inputs();
       const Tensor g = rand({x.size(0)}, kFloat32), lse = x.to(kFloat32).exp().sum({1}).log();
-      return Kernel{{g, x, labels, lse, empty_like(x)}, {4}, 2 * size_of(x), [](Backend& b, Tensors& t) {
+      return Kernel{{g, x, labels, lse, zeros_like(x)}, {4}, 2 * size_of(x), [](Backend& b, Tensors& t) {
                       b.cross_entropy_grad(t[0], t[1], t[2], {}, t[3], -100, 0, t[4]);
                     }};
     });
@@ -209,7 +209,7 @@ class Kernels {
     max_pool(dtype);
     add("to_channels_last", dtype, [=, this] {
       const Tensor y = image_batch(dtype), x = y.contiguous();
-      return Kernel{{x, empty_like(y)}, {1}, 2 * size_of(x), [](Backend& b, Tensors& t) { b.copy(t[0], t[1]); }};
+      return Kernel{{x, zeros_like(y)}, {1}, 2 * size_of(x), [](Backend& b, Tensors& t) { b.copy(t[0], t[1]); }};
     });
   }
   // The statistics are known when all has been read, and by then no cache holds the beginning: x is read twice, and g.
@@ -218,7 +218,7 @@ class Kernels {
       const Tensor x = image_batch(dtype), channels = rand({x.size(1)}, kFloat32);
       const auto another = [&] { return channels.clone(); };
       return Kernel{
-          {x, another(), another(), another(), another(), empty_like(x), another(), another()},
+          {x, another(), another(), another(), another(), zeros_like(x), another(), another()},
           {3, 4, 5, 6, 7},
           3 * size_of(x),
           [](Backend& b, Tensors& t) { b.batch_norm(t[0], t[1], t[2], t[3], t[4], true, 0.1, 1e-5, t[5], t[6], t[7]); },
@@ -228,7 +228,7 @@ class Kernels {
       const Tensor g = image_batch(dtype), x = image_batch(dtype), weight = rand({x.size(1)}, kFloat32);
       const Tensor mean = zeros({x.size(1)}), rstd = ones({x.size(1)});
       return Kernel{
-          {g, x, weight, mean, rstd, empty_like(x), empty_like(weight), empty_like(weight)},
+          {g, x, weight, mean, rstd, zeros_like(x), zeros_like(weight), zeros_like(weight)},
           {5, 6, 7},
           5 * size_of(x),
           [](Backend& b, Tensors& t) { b.batch_norm_grad(t[0], t[1], t[2], t[3], t[4], true, t[5], t[6], t[7]); },
@@ -244,7 +244,7 @@ class Kernels {
   }
   void max_pool(Dtype dtype) {
     const auto pooled = [](const Tensor& x, Dtype of) {
-      return empty({x.size(0), x.size(1), x.size(2) / 2, x.size(3) / 2}, of).contiguous(MemoryFormat::ChannelsLast);
+      return zeros({x.size(0), x.size(1), x.size(2) / 2, x.size(3) / 2}, of).contiguous(MemoryFormat::ChannelsLast);
     };
     add("max_pool", dtype, [=, this] {
       const Tensor x = image_batch(dtype), y = pooled(x, dtype), indices = pooled(x, kInt64);

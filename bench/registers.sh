@@ -6,8 +6,9 @@ set -euo pipefail
 root=$(dirname "$(dirname "$(readlink -f "$0")")")
 arch=90
 out=
-# Kernels whose name begins so run at the speed of memory, which a spill is part of.
-hot='dense_elements|strided_elements|transpose|softmax|layer_norm|batch_norm|cross_entropy|reduce|sum|max_pool|sgd|adam|unscale|list'
+# Kernels whose name begins so run at the speed of memory, which a spill is part of. Pointwise kernels for operands of
+# mixed dtypes (Memory) are not among them: they may spill a register.
+hot='dense_elements<[a-z]+, TypedMemory|strided_elements|transpose|softmax|layer_norm|batch_norm|cross_entropy|reduce|sum|max_pool|sgd|adam|unscale|list'
 
 usage() {
   cat <<END

@@ -103,3 +103,21 @@ TEST_CASE("an index out of range on a GPU is an error at the next wait, and the 
   CHECK_THAT(message_of_error([&] { loss.item(); }), ContainsSubstring("9") && ContainsSubstring("size of 4"));
   CHECK(x.sum().item<float>() == 45);
 }
+
+TEST_CASE("transposing copies, in tiles where they are large", "[cuda][copy]") {
+  if (!cuda::is_available()) return;
+  const std::vector<std::int64_t> shapes[] = {{2, 16, 4, 4}, {1, 40, 5, 7}, {3, 33, 9, 1}, {2, 64, 8, 8}, {1, 8, 2, 4}};
+  for (const std::vector<std::int64_t>& shape : shapes) {
+    const std::int64_t n = shape[0] * shape[1] * shape[2] * shape[3];
+    for (const Dtype dtype : {kInt8, kFloat16, kFloat32, kFloat64}) {
+      INFO(IntArrayRef(shape) << " " << dtype);
+      const Tensor x = arange(n, TensorOptions(kInt64).device(kCPU)).remainder(101).to(dtype).reshape(shape);
+      const Tensor images = x.to(cuda_devices().back()), last = images.contiguous(MemoryFormat::ChannelsLast);
+      CHECK(last.is_contiguous(MemoryFormat::ChannelsLast));
+      CHECK(equal(last.cpu().contiguous(), x));
+      CHECK(equal((last + 0).contiguous().cpu(), x));  // and back
+      const Tensor matrix = images.reshape({shape[0] * shape[1], -1});
+      CHECK(equal(matrix.t().contiguous().cpu(), matrix.cpu().t().contiguous()));
+    }
+  }
+}

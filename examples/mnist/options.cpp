@@ -109,6 +109,9 @@ void choose_device_and_precision(Options& options) {
   if (!options.device) options.device = ht::cuda::is_available() ? ht::Device(ht::kCUDA) : ht::Device(ht::kCPU);
   if (options.device->is_cuda() && !ht::cuda::is_available())
     throw UsageError(ht::str("--device ", *options.device, ": this build or this machine has no CUDA"));
+  if (options.device->is_cuda() && options.device->index() >= ht::cuda::device_count())
+    throw UsageError(
+        ht::str("--device ", *options.device, ": the last one of this machine is cuda:", ht::cuda::device_count() - 1));
   const bool fast_bf16 = ht::cpu::has_fast_bf16();
   if (!options.precision) {
     options.precision = options.device->is_cuda() ? ht::kFloat16 : fast_bf16 ? ht::kBFloat16 : ht::kFloat32;

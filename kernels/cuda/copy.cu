@@ -43,12 +43,16 @@ __global__ void __launch_bounds__(kTile* kTileRows) transpose(const T* from, T* 
   for (std::int64_t plane = blockIdx.z; plane < t.outer; plane += gridDim.z) {
     const T* x = from + plane * t.from_outer;
     T* y = to + plane * t.to_outer;
-    for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
+#pragma unroll
+    for (int k = 0; k < kTile; k += kTileRows) {
+      const int i = k + static_cast<int>(threadIdx.y);
       const std::int64_t row = row0 + threadIdx.x, column = column0 + i;
       if (row < t.rows && column < t.columns) tile[i][threadIdx.x] = x[column * t.from_column + row];
     }
     __syncthreads();
-    for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
+#pragma unroll
+    for (int k = 0; k < kTile; k += kTileRows) {
+      const int i = k + static_cast<int>(threadIdx.y);
       const std::int64_t row = row0 + i, column = column0 + threadIdx.x;
       if (row < t.rows && column < t.columns) y[row * t.to_row + column] = tile[threadIdx.x][i];
     }
