@@ -21,6 +21,10 @@ void set_benchmark(bool on);
 bool deterministic();
 void set_deterministic(bool on);
 
+/// Whether NCCL moves tensors between GPUs, in a build that has it. On at first; off, GPUs copy from one to another.
+bool allow_nccl();
+void set_allow_nccl(bool on);
+
 /// The most memory, in bytes, that an algorithm of a convolution may take for its intermediate results; 1 GiB at first.
 std::size_t workspace_limit();
 void set_workspace_limit(std::size_t bytes);

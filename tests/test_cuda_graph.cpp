@@ -1,5 +1,4 @@
 // Captured graphs, from a single op to a whole training step in mixed precision.
-#include "core/cuda_graph.h"
 #include "halftone.h"
 #include "tests/cuda.h"
 

@@ -73,14 +73,33 @@ void use(Device device) {
   if (current != device.index()) check(cudaSetDevice(device.index()));
 }
 
-// One event a device is enough: a wait is for what the event was last recorded behind, and if another thread records it
-// in between, that is later work, which only makes the wait longer.
+std::mutex& crossing() {
+  static std::mutex only;
+  return only;
+}
+
 void order(Gpu& earlier, Gpu& later) {
   if (&earlier == &later) return;
+  const std::lock_guard lock(crossing());  // one event a device is enough
   use(earlier.device);
   check(cudaEventRecord(earlier.reached, earlier.stream));
   use(later.device);
   check(cudaStreamWaitEvent(later.stream, earlier.reached, 0));
+}
+
+void open_pool(Gpu& owner, const Gpu& reader) {
+  const std::uint64_t bit = std::uint64_t{1} << reader.device.index();
+  if (&owner == &reader || (owner.readers.load(std::memory_order_acquire) & bit) != 0) return;
+  int can = 0;
+  check(cudaDeviceCanAccessPeer(&can, reader.device.index(), owner.device.index()));
+  if (can) {
+    cudaMemAccessDesc access{};
+    access.location.type = cudaMemLocationTypeDevice;
+    access.location.id = reader.device.index();
+    access.flags = cudaMemAccessFlagsProtReadWrite;
+    check(cudaMemPoolSetAccess(owner.pool, &access, 1));
+  }
+  owner.readers.fetch_or(bit, std::memory_order_release);
 }
 
 void wait_for(Gpu& g) {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 
 #include "core/cuda/check.h"
 #include "core/tensor.h"
@@ -30,6 +31,7 @@ struct Gpu {
   BadIndex* bad_index_on_device = nullptr;
   unsigned* tickets = nullptr;  // in device memory: how many blocks of a kernel are done; 0 between kernels
   int multiprocessors = 1;
+  std::atomic<std::uint64_t> readers{0};   // bits of the devices to which open_pool() has opened this one's pool
   std::atomic<Arena*> arena{nullptr};      // where memory comes from while a graph is captured on this device
   const std::uint64_t* replays = nullptr;  // while a graph is captured: how often it has run, in device memory
 };
@@ -46,6 +48,12 @@ void use(Device device);
 
 /// Work queued on `later` from now on waits for what is queued on `earlier`; the host does not wait.
 void order(Gpu& earlier, Gpu& later);
+/// Held while devices are made to wait for each other. Two threads that did so at once could make two streams wait in a
+/// circle, most easily where a collective waits on every device for all others.
+std::mutex& crossing();
+/// Lets `reader` access what is allocated on `owner` directly, where the hardware can. A pool opens to nobody by
+/// itself.
+void open_pool(Gpu& owner, const Gpu& reader);
 
 /// Waits for all work on the device; throws IndexError if a kernel met an index out of range.
 void wait_for(Gpu& g);

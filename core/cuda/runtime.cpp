@@ -107,6 +107,8 @@ class CudaRuntime final : public Runtime {
     }
     check(!source.arena.load() && !target.arena.load(), "cuda::Graph: a copy from ", source.device, " to ",
           target.device, " cannot be captured: a graph holds one device's work");
+    open_pool(source, target);
+    open_pool(target, source);
     order(source, target);
     check(cudaMemcpyPeerAsync(to, target.device.index(), from, source.device.index(), bytes, target.stream));
     order(target, source);  // the source's memory may be given back right away, in its own stream's order

@@ -117,7 +117,57 @@ class BroadcastNode final : public Transfer {
   Device device_;
 };
 
+bool has_same_bytes(const Tensor& a, const Tensor& b) {
+  return a.dtype() == b.dtype() && a.sizes().equals(b.sizes()) && a.strides().equals(b.strides()) &&
+         is_dense(a.sizes(), a.strides());
+}
+
+/// The sum, in float32 for 16 bits; each tensor is fetched when its turn comes.
+Tensor added_here(TensorList tensors, Device device) {
+  Tensor sum;
+  bool own = false;  // whether nobody else sees the memory of the sum
+  for (const Tensor& t : tensors) {
+    if (!t.defined()) continue;
+    Tensor here = t.to(TensorOptions(device));
+    if (is_low_precision(here.dtype())) here = here.to(kFloat32);
+    if (!sum.defined()) {
+      sum = here;
+    } else if (own && !context.record) {
+      sum.add_(here);
+    } else {
+      sum = sum + here;
+      own = true;
+    }
+  }
+  return sum;
+}
+
+/// Whether NCCL can add the tensors up: without history, and of memory that is alike.
+bool are_added_by_nccl(TensorList tensors) {
+  if (context.record && std::ranges::any_of(tensors, needs_grad)) return false;
+  std::vector<Device> devices;
+  for (const Tensor& t : tensors) {
+    if (!t.defined() || !t.is_cuda() || !t.is_floating_point() || !has_same_bytes(t, tensors[0])) return false;
+    devices.push_back(t.device());
+  }
+  return cuda::nccl::serves(devices);
+}
+
+/// Tensors of 16 bits on `device`, the one that is there already as it is.
+std::vector<Tensor> brought_by_nccl(TensorList tensors, Device device) {
+  std::vector<Tensor> here;
+  for (const Tensor& t : tensors) here.push_back(t.device() == device ? t : empty_like(t, TensorOptions(device)));
+  cuda::nccl::gather(tensors, here);
+  return here;
+}
+
 std::vector<Tensor> sum_on_each(TensorList tensors, Devices devices) {
+  if (are_added_by_nccl(tensors) && !is_low_precision(tensors[0].dtype())) {
+    std::vector<Tensor> sums;
+    for (const Tensor& t : tensors) sums.push_back(empty_like(t));
+    cuda::nccl::all_reduce(tensors, sums);
+    return sums;
+  }
   const Tensor sum = reduce_add(tensors, devices[0]);
   std::vector<Tensor> sums;
   for (const Device device : devices) sums.push_back(sum.to(TensorOptions(device)));
@@ -170,14 +220,26 @@ Tensor joined(TensorList tensors, Device device, std::int64_t dim) {
 }  // namespace
 
 void copy_elements(const Tensor& from, const Tensor& to) {
-  const bool as_bytes =
-      from.dtype() == to.dtype() && from.strides().equals(to.strides()) && is_dense(from.sizes(), from.strides());
-  if (!as_bytes) {
+  if (!has_same_bytes(from, to)) {
     to.detach().copy_(from.detach());
   } else if (from.numel() > 0) {
     const DeviceType runner = from.is_cuda() || to.is_cuda() ? kCUDA : kCPU;
     runtime(runner).copy(to.data_ptr(), to.device(), from.data_ptr(), from.device(), from.nbytes());
   }
+}
+
+void copy_elements(std::span<const Spread> spreads, Devices devices) {
+  std::vector<Spread> together;
+  const bool is_served = !spreads.empty() && cuda::nccl::serves(devices);
+  for (const Spread& spread : spreads) {
+    const auto fits = [&](const Tensor& to) { return has_same_bytes(spread.from, to); };
+    if (is_served && spread.to.size() + 1 == devices.size() && std::ranges::all_of(spread.to, fits)) {
+      together.push_back(spread);
+    } else {
+      for (const Tensor& to : spread.to) copy_elements(spread.from, to);
+    }
+  }
+  if (!together.empty()) cuda::nccl::broadcast(together, devices);
 }
 
 std::vector<Tensor> scatter(const Tensor& x, IntArrayRef lengths, Devices devices, std::int64_t dim) {
@@ -226,22 +288,15 @@ std::shared_ptr<Node> broadcast_node(const Tensor& x, Devices devices) {
 }
 
 Tensor reduce_add(TensorList tensors, Device device) {
-  Tensor sum;
-  bool own = false;  // whether nobody else sees the memory of the sum
-  for (const Tensor& t : tensors) {
-    if (!t.defined()) continue;
-    Tensor here = t.to(TensorOptions(device));
-    if (is_low_precision(here.dtype())) here = here.to(kFloat32);
-    if (!sum.defined()) {
-      sum = here;
-    } else if (own && !context.record) {
-      sum.add_(here);
-    } else {
-      sum = sum + here;
-      own = true;
-    }
+  const auto is_there = [&](const Tensor& t) { return t.defined() && t.device() == device; };
+  if (std::ranges::any_of(tensors, is_there) && are_added_by_nccl(tensors)) {
+    // NCCL would round sums of 16 bits on every device on its way.
+    if (is_low_precision(tensors[0].dtype())) return added_here(brought_by_nccl(tensors, device), device);
+    const Tensor sum = empty_like(*std::ranges::find_if(tensors, is_there));
+    cuda::nccl::reduce(tensors, sum);
+    return sum;
   }
-  return sum;
+  return added_here(tensors, device);
 }
 
 std::vector<Tensor> all_reduce(TensorList tensors, std::vector<Edge> edges) {

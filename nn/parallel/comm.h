@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "autograd/node.h"
+#include "core/cuda_nccl.h"
 #include "core/tensor.h"
 
 namespace halftone::nn::parallel {
@@ -47,6 +48,10 @@ std::vector<Tensor> all_reduce(TensorList tensors, std::vector<Edge> edges);
 
 /// Copies the elements of `from` into the memory of `to`; same sizes and dtype, any devices, no history.
 void copy_elements(const Tensor& from, const Tensor& to);
+/// The same for tensors that go from one of `devices` to several of them. What goes to all of them goes together, where
+/// NCCL serves them.
+using cuda::nccl::Spread;
+void copy_elements(std::span<const Spread> spreads, Devices devices);
 
 }  // namespace comm
 }  // namespace halftone::nn::parallel

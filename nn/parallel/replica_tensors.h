@@ -18,6 +18,10 @@ struct Replicas::Copy {
   Tensor given;  // the cast with its history, for one forward
   bool cast_was_used = false;
   bool was_deferred = false;
+
+  /// The bytes, or the cast, are those of the original as it is now.
+  void note_bytes(const Tensor& original);
+  void note_cast(const Tensor& original);
 };
 
 struct Replicas::Source {
@@ -27,6 +31,13 @@ struct Replicas::Source {
   bool may_be_cast;                 // a guess until a forward has shown it
   bool was_read_in_region = false;  // in its own dtype
   std::vector<Copy> copies;         // by device
+};
+
+/// What one tensor of the original is to be copied to before a forward.
+struct Replicas::Update {
+  Source* source;
+  comm::Spread spread;
+  std::vector<Copy*> copies;  // that `spread` brings up to date
 };
 
 }  // namespace halftone::nn::parallel

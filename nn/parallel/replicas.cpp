@@ -50,7 +50,19 @@ void Replicas::follow(std::size_t k) {
   }
 }
 
-void Replicas::bind_values(Source& source, std::size_t k, bool deferred) {
+// What a copy is to be of is noted when it has been made: a failure must not let stale bytes pass for new ones.
+void Replicas::Copy::note_bytes(const Tensor& original) {
+  source = original.storage();
+  source_version = original._version();
+  version = handles[0]._version();
+}
+
+void Replicas::Copy::note_cast(const Tensor& original) {
+  cast_source = original.storage();
+  cast_version = original._version();
+}
+
+void Replicas::bind_values(Source& source, std::size_t k, bool deferred, Update& update) {
   Copy& copy = source.copies[k];
   const Tensor& original = source.tensor;
   Tensor bytes = copy.handles[0];
@@ -68,29 +80,27 @@ void Replicas::bind_values(Source& source, std::size_t k, bool deferred) {
   Storage& storage = *bytes.storage();
   const bool same = copy.source == original.storage() && copy.source_version == original._version() &&
                     copy.version == bytes._version();
-  if (!same) {
-    storage.bump_version();
-    copy.source = original.storage();
-    copy.source_version = original._version();
-    copy.version = bytes._version();
-  }
+  if (!same) storage.bump_version();
   const bool by_bytes = is_dense(original.sizes(), original.strides());
   if (deferred && by_bytes) {
     if (!same) storage.defer(fetch_later(original, devices_[k], source.name));
+    copy.note_bytes(original);
     copy.was_deferred = storage.is_deferred();
   } else if (!same) {
+    copy.source = nullptr;
     storage.defer(nullptr);
-    comm::copy_elements(original, bytes);
-    copy.version = bytes._version();
+    update.spread.to.push_back(bytes);
+    update.copies.push_back(&copy);
   }
 }
 
-void Replicas::bind_casts(Source& source, std::size_t count) {
+void Replicas::bind_casts(Source& source, std::size_t count, Update& update) {
   const Tensor cast = context.filter->lower(source.tensor);
   if (!cast.defined()) return;
   if (const auto made = cast.grad_fn()) made->sum_dtype = kFloat32;
   const auto node = comm::broadcast_node(cast, comm::Devices(devices_).first(count));
   if (node) node->sum_dtype = kFloat32;
+  update.spread.from = cast;
   for (std::size_t k = 0; k < count; ++k) {
     Copy& copy = source.copies[k];
     const bool same = k > 0 && fits(copy.cast, cast, devices_[k]) && copy.cast_source == source.tensor.storage() &&
@@ -100,13 +110,43 @@ void Replicas::bind_casts(Source& source, std::size_t count) {
     } else if (!same) {
       // A graph may still need the old one.
       copy.cast = empty_like(cast, TensorOptions(devices_[k]));
-      comm::copy_elements(cast, copy.cast);
+      copy.cast_source = nullptr;
+      update.spread.to.push_back(copy.cast);
+      update.copies.push_back(&copy);
     }
-    copy.cast_source = source.tensor.storage();
-    copy.cast_version = source.tensor._version();
     copy.given = alias(copy.cast);
     if (node) copy.given.impl()->edge = {node, static_cast<std::uint32_t>(k)};
     copy.cast_was_used = false;
+  }
+}
+
+void Replicas::bind_edges(Source& source, std::size_t count) {
+  const auto node = comm::broadcast_node(source.tensor, comm::Devices(devices_).first(count));
+  for (std::size_t k = 0; k < count; ++k) {
+    for (const Tensor& handle : source.copies[k].handles) {
+      TensorImpl& impl = *handle.impl();
+      impl.requires_grad = false;
+      impl.leaf = nullptr;
+      impl.retains_grad = false;
+      impl.edge = node ? Edge{node, static_cast<std::uint32_t>(k)} : Edge{};
+    }
+  }
+}
+
+// All tensors whose bytes are out of date are copied together.
+void Replicas::run(std::span<const Update> values, std::span<const Update> casts, std::size_t count) {
+  std::vector<comm::Spread> spreads;
+  for (const auto& updates : {values, casts}) {
+    for (const Update& update : updates) {
+      if (!update.copies.empty()) spreads.push_back(update.spread);
+    }
+  }
+  comm::copy_elements(spreads, comm::Devices(devices_).first(count));
+  for (const Update& update : values) {
+    for (Copy* copy : update.copies) copy->note_bytes(update.source->tensor);
+  }
+  for (const Update& update : casts) {
+    for (Copy* copy : update.copies) copy->note_cast(update.source->tensor);
   }
 }
 
@@ -114,22 +154,16 @@ void Replicas::bind(std::size_t count, bool in_region) {
   release();
   if (!is_current()) make();
   for (std::size_t k = 0; k < count; ++k) follow(k);
-  const comm::Devices used = comm::Devices(devices_).first(count);
+  std::vector<Update> values, casts;
   for (const auto& source : sources_) {
-    if (in_region && context.filter && source->may_be_cast) bind_casts(*source, count);
+    casts.push_back({source.get(), {}, {}});
+    if (in_region && context.filter && source->may_be_cast) bind_casts(*source, count, casts.back());
     const bool deferred = source->copies[0].given.defined() && !source->was_read_in_region;
-    const auto node = comm::broadcast_node(source->tensor, used);
-    for (std::size_t k = 0; k < count; ++k) {
-      bind_values(*source, k, deferred);
-      for (const Tensor& handle : source->copies[k].handles) {
-        TensorImpl& impl = *handle.impl();
-        impl.requires_grad = false;
-        impl.leaf = nullptr;
-        impl.retains_grad = false;
-        impl.edge = node ? Edge{node, static_cast<std::uint32_t>(k)} : Edge{};
-      }
-    }
+    values.push_back({source.get(), {source->tensor, {}}, {}});
+    for (std::size_t k = 0; k < count; ++k) bind_values(*source, k, deferred, values.back());
+    bind_edges(*source, count);
   }
+  run(values, casts, count);
 }
 
 void Replicas::enter(std::size_t k) {

@@ -58,6 +58,7 @@ class Replicas {
  private:
   struct Copy;
   struct Source;
+  struct Update;
 
   bool is_current() const;
   void make();
@@ -66,8 +67,10 @@ class Replicas {
   void pair_tensors(const Module& original, Module& copy, const std::string& path, std::size_t k);
   static std::vector<const void*> parts_of(const Module& module);
   void follow(std::size_t k);
-  void bind_values(Source& source, std::size_t k, bool deferred);
-  void bind_casts(Source& source, std::size_t count);
+  void bind_values(Source& source, std::size_t k, bool deferred, Update& update);
+  void bind_casts(Source& source, std::size_t count, Update& update);
+  void bind_edges(Source& source, std::size_t count);
+  void run(std::span<const Update> values, std::span<const Update> casts, std::size_t count);
   void average_buffers(std::size_t count);
 
   std::shared_ptr<Module> original_;

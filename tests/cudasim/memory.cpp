@@ -188,6 +188,24 @@ cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
   });
 }
 
+// For NCCL and copies. Kernels of another device that touch the memory are still reported: halftone's never should.
+cudaError_t cudaMemPoolSetAccess(cudaMemPool_t pool, const cudaMemAccessDesc* list, std::size_t count) {
+  return api(Call::other, [&] {
+    Device* d = nullptr;
+    if (pool_of(pool, &d) != cudaSuccess || (list == nullptr && count > 0)) return cudaErrorInvalidValue;
+    for (std::size_t i = 0; i < count; ++i) {
+      const int reader = list[i].location.id;
+      if (list[i].location.type != cudaMemLocationTypeDevice) return cudaErrorInvalidValue;
+      if (reader < 0 || reader >= world().count) return cudaErrorInvalidDevice;
+      if (reader == d->index && list[i].flags != cudaMemAccessFlagsProtReadWrite) return cudaErrorInvalidDevice;
+      const std::uint32_t bit = std::uint32_t{1} << reader;
+      d->pool.readers =
+          list[i].flags == cudaMemAccessFlagsProtReadWrite ? d->pool.readers | bit : d->pool.readers & ~bit;
+    }
+    return cudaSuccess;
+  });
+}
+
 cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, std::size_t bytes_to_keep) {
   return api(Call::other, [&] {
     Device* d = nullptr;

@@ -74,6 +74,7 @@ struct CUevent_st {
 
 struct CUmemPoolHandle_st {
   int device = 0;
+  std::uint32_t readers = 0;  // bits of other devices that may access its memory
 };
 
 namespace cudasim::detail {
