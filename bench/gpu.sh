@@ -207,7 +207,7 @@ compile_one_kernel() {
   fi
 }
 
-# tests_of <name> <seconds> <ctest's options...>. Half of the processors: all share one GPU, and its memory.
+# tests_of <log> <seconds> <ctest's options...>. Half of the processors: all share one GPU, and its memory.
 tests_of() {
   local name=$1 limit=$2
   shift 2
@@ -220,19 +220,21 @@ tests_of() {
   return 1
 }
 
-# Those that need the GPU first. The benchmarks and the rest of the tests get what these leave.
-run_tests() {
-  local status=0 limit
+# Half of the time that is left at most: the benchmarks need the other.
+tests_on_gpu() {
   if [[ ! -x $build/tests/halftone_tests ]]; then say "there is no test program" && return 1; fi
   if [[ $mode == simulate ]]; then
-    tests_of tests 60 --tests-regex '^(test_device|test_parallel)_cuda$'
+    tests_of tests-on-gpu 60 --tests-regex '^(test_device|test_parallel)_cuda$'
     return
   fi
-  tests_of tests-on-gpu "$(at_most 200 "$(($(left) / 2))")" --tests-regex 'cuda|gpu' || status=1
-  limit=$(left)
-  if [[ $bench == yes || $sanitize == yes ]]; then limit=$(at_most 60 $((limit / 4))); fi
-  tests_of tests-on-cpu "$limit" --exclude-regex 'cuda|gpu' || status=1
-  return "$status"
+  tests_of tests-on-gpu "$(at_most 200 "$(($(left) / 2))")" --tests-regex 'cuda|gpu'
+}
+# Last, since they can run anywhere.
+tests_on_cpu() {
+  local limit
+  limit=$(($(left) - 5))
+  if [[ $sanitize == yes ]]; then limit=$((limit / 2)); fi
+  tests_of tests-on-cpu "$limit" --exclude-regex 'cuda|gpu'
 }
 
 # sanitize_with <tool> <test file...>
@@ -265,9 +267,11 @@ prepare_twin() {
 }
 
 run_bench() {
+  local reserve=5
+  if [[ $tests == yes ]]; then reserve=30; fi
   if [[ -n $twin ]]; then wait "$twin" || say "PyTorch's twin of gpu_dispatch was not compiled beforehand, see $logs/twin.log"; fi
   if [[ -n $out ]]; then bench_options+=(--out "$out"); fi
-  HT_BUILD_DIR=$build "$root/bench/run.sh" --gpu --json --seconds "$seconds" --budget "$(($(left) - 5))" \
+  HT_BUILD_DIR=$build "$root/bench/run.sh" --gpu --json --seconds "$seconds" --budget "$(($(left) - reserve))" \
     "${bench_options[@]}" 2>&1 | tee -a "$everything" "$logs/bench.log"
 }
 
@@ -297,8 +301,9 @@ if [[ $mode == gpu ]]; then
   nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total --format=csv | tee -a "$everything" >&2 || true
 fi
 if [[ $bench == yes ]]; then prepare_twin; fi
-if [[ $tests == yes ]]; then step "tests" run_tests; fi
+if [[ $tests == yes ]]; then step "tests on the GPU" tests_on_gpu; fi
 if [[ $bench == yes ]]; then step "benchmarks" run_bench; fi
+if [[ $tests == yes && $mode == gpu ]]; then step "tests on the CPU" tests_on_cpu; fi
 if [[ $sanitize == yes ]]; then step "compute-sanitizer" sanitize_all; fi
 
 if [[ ${#failures[@]} -gt 0 ]]; then
