@@ -81,8 +81,8 @@ while [[ $# -gt 0 ]]; do
   esac
   shift
 done
-# A simulated GPU waits for the build, however long it takes.
-if [[ -z $budget ]]; then budget=$([[ $mode == simulate ]] && echo 3600 || echo 570); fi
+# Without a GPU nothing is lost by a slow build.
+if [[ -z $budget ]]; then budget=$([[ $mode == gpu ]] && echo 570 || echo 3600); fi
 logs=$build/logs
 mkdir -p "$logs"
 if [[ -n $out ]]; then
@@ -171,11 +171,13 @@ the folder gpu-kit/ that it makes to this place; git ignores that folder, so no 
 
 # compile [target...]: goes on past what does not compile, until two thirds of the time are gone.
 compile() {
-  local keep_going=(-k 0) limit
+  local keep_going=(-k 0) limit status=0
   if [[ ! -f $build/build.ninja ]]; then keep_going=(-k); fi
   limit=$(at_most "$(left)" $((budget * 2 / 3)))
-  logged build timeout -k 5 "$limit" cmake --build "$build" -j "$(nproc)" ${1:+--target "$@"} -- "${keep_going[@]}" && return
-  grep -m5 -A5 -E 'error|FAILED' "$logs/build.log" >&2 || tail -n 30 "$logs/build.log" >&2
+  logged build timeout -k 5 "$limit" cmake --build "$build" -j "$(nproc)" ${1:+--target "$@"} -- "${keep_going[@]}" || status=$?
+  if [[ $status -eq 0 ]]; then return; fi
+  if [[ $status -eq 124 || $status -eq 137 ]]; then say "the build was stopped after $limit s" && return 1; fi
+  grep -m5 -A5 -E 'error:|FAILED:|Error [0-9]' "$logs/build.log" >&2 || tail -n 30 "$logs/build.log" >&2
   say "the build is not whole, see $logs/build.log"
   return 1
 }

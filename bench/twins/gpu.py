@@ -13,7 +13,7 @@ import torch
 def options():
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default=os.environ.get("HALFTONE_TEST_DEVICE", "cuda"))
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=25)
     parser.add_argument("--only", default="")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--prepare", action="store_true", help="compile what is to be compiled, and end")
