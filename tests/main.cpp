@@ -6,6 +6,8 @@
 #include "tests/catch.h"
 
 int main(int argc, char** argv) {
-  if (const char* device = std::getenv("HALFTONE_TEST_DEVICE")) halftone::set_default_device(device);
+  // As tensors carry it: tests compare and print it.
+  if (const char* device = std::getenv("HALFTONE_TEST_DEVICE"))
+    halftone::set_default_device(halftone::canonical(device));
   return Catch::Session().run(argc, argv);
 }
