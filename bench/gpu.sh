@@ -25,7 +25,7 @@ usage: ./ht gpu [--no-tests] [--no-bench] [--no-torch] [--sanitize] [--seconds N
   --seconds N  how long the benchmarks measure, about ($seconds)
   --budget N   how many seconds all of this may take (570); what does not fit is left out, and told
   --out DIR    write the results and one log of everything there too, as they come
-  --dry-run    what needs no GPU: configure, and compile one kernel
+  --dry-run    what needs no GPU: configure, and compile a kernel and what calls CUDA's libraries
   --simulate   every step on a simulated GPU, with few tests and tiny benchmarks: shows that this script works
   --pack       on a machine with the packages: collect them in gpu-kit/ for one without
 
@@ -198,15 +198,15 @@ build_all() {
   return 1
 }
 
-# The layers below, and one kernel.
-compile_one_kernel() {
-  compile halftone_core || return 1
-  say "compiling kernels/cuda/copy.cu"
-  if [[ -f $build/build.ninja ]]; then
-    compile CMakeFiles/halftone_kernels.dir/kernels/cuda/copy.cu.o
-  else
-    logged build make -C "$build" kernels/cuda/copy.cu.o
-  fi
+# A file for each library that is needed, and one kernel.
+compile_samples() {
+  local file targets=()
+  for file in core/cuda/gpu.cpp kernels/cuda/gemm.cpp kernels/cuda/convolution_library.cpp kernels/cuda/copy.cu; do
+    if [[ -f $build/build.ninja ]]; then file=CMakeFiles/halftone_${file%%/*}.dir/$file; fi
+    targets+=("$file.o")
+  done
+  say "compiling ${targets[*]##*/}"
+  compile "${targets[@]}"
 }
 
 # tests_of <log> <seconds> <ctest's options...>. Half of the processors: all share one GPU, and its memory.
@@ -294,7 +294,7 @@ else
 fi
 configure
 if [[ $mode == dry-run ]]; then
-  compile_one_kernel || fail "it does not compile" "see $logs/build.log"
+  compile_samples || fail "it does not compile" "see $logs/build.log"
   say "all that needs no GPU is well"
   exit
 fi
