@@ -268,13 +268,16 @@ prepare_twin() {
   twin=$!
 }
 
+# A simulator's figures mean nothing.
+show() { if [[ $mode == simulate ]]; then cat >/dev/null; else cat; fi; }
+
 run_bench() {
   local reserve=5
   if [[ $tests == yes ]]; then reserve=30; fi
   if [[ -n $twin ]]; then wait "$twin" || say "PyTorch's twin of gpu_dispatch was not compiled beforehand, see $logs/twin.log"; fi
   if [[ -n $out ]]; then bench_options+=(--out "$out"); fi
   HT_BUILD_DIR=$build "$root/bench/run.sh" --gpu --json --seconds "$seconds" --budget "$(($(left) - reserve))" \
-    "${bench_options[@]}" 2>&1 | tee -a "$everything" "$logs/bench.log"
+    "${bench_options[@]}" 2>&1 | tee -a "$everything" "$logs/bench.log" | show
 }
 
 device_options=(-DHALFTONE_CUDA=SIM)
