@@ -132,14 +132,14 @@ class Module : public std::enable_shared_from_this<Module> {
   /// Names must not be empty, contain a dot or be taken. An undefined tensor may be registered: walks pass over it.
   Tensor& register_parameter(std::string name, Tensor tensor, bool requires_grad = true);
   Tensor& register_buffer(std::string name, Tensor tensor);
-  template <class M> std::shared_ptr<M> register_module(std::string name, std::shared_ptr<M> module) {
-    add_child(std::move(name), module);
+  template <class M> std::shared_ptr<M> register_module(const std::string& name, std::shared_ptr<M> module) {
+    add_child(name, module);
     return module;
   }
   /// The same for a holder (see nn/holder.h): `fc = register_module("fc", Linear(2, 3))`.
   template <class Holder, class M = typename Holder::ContainedType>
-  std::shared_ptr<M> register_module(std::string name, const Holder& holder) {
-    return register_module(std::move(name), holder.ptr());
+  std::shared_ptr<M> register_module(const std::string& name, const Holder& holder) {
+    return register_module(name, holder.ptr());
   }
   template <class M> std::shared_ptr<M> replace_module(const std::string& name, std::shared_ptr<M> module) {
     put_child(name, module);

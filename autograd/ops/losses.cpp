@@ -151,7 +151,7 @@ Tensor total_weight(const Tensor& labels, const Tensor& counted, const Tensor& w
 
 // The loss's gradient as one number a row, without copying.
 Tensor gradient_per_row(const Tensor& g, const Tensor& total, std::int64_t reduction, std::int64_t rows, Dtype dtype) {
-  const Tensor wide = g.to(dtype);
+  Tensor wide = g.to(dtype);
   if (reduction == Reduction::None) return wide;
   return (reduction == Reduction::Mean ? wide / total : wide).expand({rows});
 }

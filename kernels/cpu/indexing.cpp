@@ -52,7 +52,7 @@ bool all_within(const Tensor& indices, std::int64_t low, std::int64_t size) {
     for_each_run(layout, first, last, [&](const std::int64_t(&at)[1], std::int64_t n) {
       const std::int64_t* run = data + at[0];
       const std::int64_t step = layout.step(0);
-      for (std::int64_t i = 0; i < n; ++i) bad |= (run[i * step] < low) | (run[i * step] >= size) ? 1 : 0;
+      for (std::int64_t i = 0; i < n; ++i) bad |= ((run[i * step] < low) | (run[i * step] >= size)) ? 1 : 0;
     });
     if (bad != 0) within.store(false, std::memory_order_relaxed);
   });
