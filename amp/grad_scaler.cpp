@@ -8,7 +8,6 @@
 #include "core/cuda_graph.h"
 #include "core/runtime.h"
 #include "kernels/backend.h"
-#include "optim/clip.h"
 
 namespace halftone::amp {
 namespace {
@@ -135,18 +134,21 @@ Tensor GradScaler::fresh_flag(Device device) {
   return alias(block.zeros, {}, {}, block.used++);
 }
 
-// Multiplies by the factor; undefined means 1, which only looks.
-std::vector<Tensor> GradScaler::check_and_multiply(const ByDevice& gradients, const Tensor& factor) {
+std::vector<Tensor> GradScaler::fresh_flags(const ByDevice& gradients) {
   std::vector<Tensor> flags;
-  for (const auto& [device, list] : gradients) {
+  for (const auto& [device, list] : gradients) flags.push_back(fresh_flag(device));
+  return flags;
+}
+
+// Multiplies by the factor; undefined means 1, which only looks.
+void GradScaler::check_and_multiply(const ByDevice& gradients, const Tensor& factor, std::vector<Tensor>& flags) {
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    const auto& [device, list] = gradients[i];
     Tensor& one = ones_[device];
     if (!one.defined()) one = ones({}, TensorOptions(kFloat32).device(device));
-    Tensor flag = fresh_flag(device);
-    backend(device.type()).unscale(list, factor.defined() ? factor.to(device) : one, flag);
+    backend(device.type()).unscale(list, factor.defined() ? factor.to(device) : one, flags[i]);
     if (factor.defined()) optim::bump_versions(list);
-    flags.push_back(std::move(flag));
   }
-  return flags;
 }
 
 void GradScaler::unscale_(optim::Optimizer& optimizer) {
@@ -154,8 +156,23 @@ void GradScaler::unscale_(optim::Optimizer& optimizer) {
   const ContextScope scope(kPlain);
   OptimizerRecord& record = record_for(optimizer, Call::unscale);
   const ByDevice lists = gradients(optimizer, Half::refused);
-  record.flags = check_and_multiply(lists, reciprocal(scale_));
-  record.stage = Stage::unscaled;
+  std::vector<Tensor> flags = fresh_flags(lists);
+  check_and_multiply(lists, reciprocal(scale_), flags);
+  record = {Stage::unscaled, std::move(flags)};
+}
+
+Tensor GradScaler::clip_grad_norm_(optim::Optimizer& optimizer, double max_norm, double norm_type) {
+  const ContextScope scope(kPlain);
+  const MaxNorm limit(max_norm, norm_type);
+  if (!is_enabled() || records_[&optimizer].stage == Stage::unscaled) {
+    return optim::clip_norm(gradients(optimizer, Half::accepted), limit);
+  }
+  OptimizerRecord& record = record_for(optimizer, Call::unscale);
+  const ByDevice lists = gradients(optimizer, Half::refused);
+  std::vector<Tensor> flags = fresh_flags(lists);
+  Tensor norm = optim::clip_norm(lists, limit, scale_, flags);
+  record = {Stage::unscaled, std::move(flags)};
+  return norm;
 }
 
 StepResult GradScaler::step(optim::Optimizer& optimizer, const optim::Optimizer::LossClosure& closure) {
@@ -163,42 +180,63 @@ StepResult GradScaler::step(optim::Optimizer& optimizer, const optim::Optimizer:
   check(!closure,
         "GradScaler.step: closure use is not currently supported while the scaler is enabled, as the closure would put "
         "scaled gradients in the place of unscaled ones");
+  return step_limited(optimizer, nullptr);
+}
+
+StepResult GradScaler::step(optim::Optimizer& optimizer, const MaxNorm& limit) {
+  if (is_enabled()) return step_limited(optimizer, &limit);
+  Tensor norm = clip_grad_norm_(optimizer, limit.most, limit.type);
+  StepResult result({}, optimizer.step());
+  result.norm = std::move(norm);
+  return result;
+}
+
+// `limit` is null when there is none.
+StepResult GradScaler::step_limited(optim::Optimizer& optimizer, const MaxNorm* limit) {
   OptimizerRecord& record = record_for(optimizer, Call::step);
-  if (auto* const scaled = dynamic_cast<optim::ScaledOptimizer*>(&optimizer)) return step_scaled(*scaled, record);
+  if (auto* const scaled = dynamic_cast<optim::ScaledOptimizer*>(&optimizer)) {
+    return step_scaled(*scaled, record, limit);
+  }
   if (record.stage == Stage::ready) {
     check_has_gradients(gradients(optimizer, Half::refused));
-    unscale_(optimizer);
+    if (!limit) unscale_(optimizer);
   }
+  Tensor norm = limit ? clip_grad_norm_(optimizer, limit->most, limit->type) : Tensor();
   check_has_flags(record.flags);
   StepResult result(total(record.flags));
+  result.norm = std::move(norm);
   if (result.stepped()) result.value = optimizer.step();
   record.stage = Stage::stepped;
   return result;
 }
 
-// Gradients that are still scaled are only looked at here: the optimizer divides them in the same pass that uses them.
-StepResult GradScaler::step_scaled(optim::ScaledOptimizer& optimizer, OptimizerRecord& record) {
-  const bool divides = record.stage == Stage::ready;
-  if (divides) {
-    const ByDevice lists = gradients(optimizer, Half::accepted);
-    check_has_gradients(lists);
-    const ContextScope scope(kPlain);
-    record.flags = check_and_multiply(lists, {});
-  }
+StepResult GradScaler::step_scaled(optim::ScaledOptimizer& optimizer, OptimizerRecord& record, const MaxNorm* limit) {
+  const optim::LimitedNorm limited = look(optimizer, record, limit);
   check_has_flags(record.flags);
   StepResult result(total(record.flags));
-  optimizer.step_scaled({divides ? scale_ : Tensor(), result.flag()});
+  result.norm = limited.norm;
+  optimizer.step_scaled({limited.divisor, result.flag()});
   record.stage = Stage::stepped;
   return result;
 }
 
-Tensor GradScaler::clip_grad_norm_(optim::Optimizer& optimizer, double max_norm, double norm_type) {
-  if (is_enabled() && records_[&optimizer].stage != Stage::unscaled) unscale_(optimizer);
-  std::vector<Tensor> params;
-  for (const optim::OptimizerParamGroup& group : optimizer.param_groups()) {
-    params.insert(params.end(), group.params().begin(), group.params().end());
+// Checks gradients that are still scaled, and finds the norm of those that have a limit. Both only look: the optimizer
+// divides the gradients by what this returns in the same pass that uses them.
+optim::LimitedNorm GradScaler::look(const optim::Optimizer& optimizer, OptimizerRecord& record, const MaxNorm* limit) {
+  if (record.stage == Stage::unscaled && !limit) return {};
+  const ContextScope scope(kPlain);
+  const ByDevice lists = gradients(optimizer, Half::accepted);
+  if (record.stage == Stage::unscaled) return optim::limit_norm(lists, *limit);
+  check_has_gradients(lists);
+  std::vector<Tensor> flags = fresh_flags(lists);
+  optim::LimitedNorm limited{{}, scale_};
+  if (limit) {
+    limited = optim::limit_norm(lists, *limit, scale_, flags);
+  } else {
+    check_and_multiply(lists, {}, flags);
   }
-  return nn::utils::clip_grad_norm_on_device_(params, max_norm, norm_type);
+  record.flags = std::move(flags);
+  return limited;
 }
 
 // ---------------------------------------------------------------- update

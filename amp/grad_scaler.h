@@ -5,6 +5,8 @@
 //   scaler.step(optimizer);
 //   scaler.update();
 //
+// To limit the gradients' norm, give the step a limit: scaler.step(optimizer, amp::MaxNorm(1.0)).
+//
 // Scale and flags live on the device: with halftone's optimizers nothing here waits for it, except where a comment says
 // so.
 #pragma once
@@ -14,9 +16,12 @@
 #include <unordered_map>
 
 #include "kernels/updates.h"
+#include "optim/clip.h"
 #include "optim/scaled_optimizer.h"
 
 namespace halftone::amp {
+
+using optim::MaxNorm;
 
 struct GradScalerOptions {
   double init_scale = 65536;
@@ -42,6 +47,7 @@ class StepResult {
   const Tensor& flag() const { return flag_; }
 
   Tensor value;  // what the optimizer's own step() returned, if that was called
+  Tensor norm;   // of the gradients, unscaled, before a limit that step() was given: on the device, not waited for
 
  private:
   Tensor flag_;
@@ -77,12 +83,17 @@ class GradScaler {
   /// unscale_(), if that was not called yet, and the optimizer's step unless a gradient was infinite or NaN. Takes no
   /// closure while the scaler is enabled. An optimizer that is no ScaledOptimizer makes it wait.
   StepResult step(optim::Optimizer& optimizer, const optim::Optimizer::LossClosure& closure = nullptr);
+  /// The same with the norm over all of the optimizer's gradients limited before: what clip_grad_norm_() and step() do,
+  /// but a ScaledOptimizer takes no extra pass over the gradients. When disabled it clips all the same.
+  StepResult step(optim::Optimizer& optimizer, const MaxNorm& limit);
   /// Adapts the scale: once an iteration, after all steps.
   void update();
   /// Sets the scale.
   void update(double new_scale);
   void update(const Tensor& new_scale);
-  /// unscale_(), if that was not called yet, and nn::utils::clip_grad_norm_ over all of the optimizer's parameters.
+  /// unscale_(), if that was not called yet, and nn::utils::clip_grad_norm_ over all of the optimizer's parameters,
+  /// with one look at the gradients and one division. The norm is that of the unscaled gradients, and is not waited
+  /// for.
   Tensor clip_grad_norm_(optim::Optimizer& optimizer, double max_norm, double norm_type = 2);
 
   /// Waits for the device; 1 when disabled.
@@ -131,9 +142,12 @@ class GradScaler {
   static ByDevice gradients(const optim::Optimizer& optimizer, Half half);
   static void check_has_gradients(const ByDevice& gradients);
   static void check_has_flags(const std::vector<Tensor>& flags);
-  StepResult step_scaled(optim::ScaledOptimizer& optimizer, OptimizerRecord& record);
-  std::vector<Tensor> check_and_multiply(const ByDevice& gradients, const Tensor& factor);
+  StepResult step_limited(optim::Optimizer& optimizer, const MaxNorm* limit);
+  StepResult step_scaled(optim::ScaledOptimizer& optimizer, OptimizerRecord& record, const MaxNorm* limit);
+  optim::LimitedNorm look(const optim::Optimizer& optimizer, OptimizerRecord& record, const MaxNorm* limit);
+  void check_and_multiply(const ByDevice& gradients, const Tensor& factor, std::vector<Tensor>& flags);
   Tensor fresh_flag(Device device);
+  std::vector<Tensor> fresh_flags(const ByDevice& gradients);
   Tensor scale_on(Device device);
   Tensor total(const std::vector<Tensor>& flags) const;
   void begin(Device device);

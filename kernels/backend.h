@@ -37,10 +37,13 @@ struct IndexPlan {
 
 enum class Write : std::int8_t { set, add };
 
-/// A limit for the norm of a list.
+/// What a list's norm brings along: the division that limits it, and the check of a gradient scaler. The tensors are of
+/// one element on the list's device, and any may be undefined.
 struct Clip {
   double most = 0;
-  Tensor factor;
+  Tensor divisor;    // double: becomes what the list is to be divided by so that its norm is at most `most`
+  Tensor scale;      // float: the list is multiplied by it. The norm is that without, and the divisor includes it
+  Tensor found_inf;  // float: becomes 1 if an element is not finite
 };
 
 class Backend {
@@ -134,7 +137,8 @@ class Backend {
   virtual void dropout(const DropoutMask& mask, const Tensor& x, Tensor& y) = 0;
 
   // --- lists of tensors, in place. `found_inf` (float, one element, may be undefined): when it is not 0 nothing is
-  // written. `grad_scale` (float, one element, may be undefined): gradients are divided by it first and written back.
+  // written. `grad_scale` (float or double, one element, may be undefined): gradients are divided by it first and
+  // written back.
   virtual void sgd(const SgdStep& f, TensorList params, TensorList grads, TensorList momenta, const Tensor& grad_scale,
                    const Tensor& found_inf) = 0;
   /// `skipped` (int64, one element, may be undefined) counts the steps that found_inf prevented, this one too if it
@@ -150,11 +154,10 @@ class Backend {
   /// x *= factor (a one-element float tensor on the device), rounding once; sets found_inf to 1 if any x is not finite
   /// before.
   virtual void unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) = 0;
-  /// The p-norm over all elements of all tensors, as a float (or double) 0-dim tensor y; and, if clip.factor is defined
-  /// (of y's dtype), what the tensors are to be multiplied by so that their norm is at most clip.most.
-  virtual void list_norm(TensorList tensors, double p, Tensor& y, Clip clip = {}) = 0;
-  /// x *= factor for every tensor; factor is one element on the device.
-  virtual void list_scale(TensorList tensors, const Tensor& factor) = 0;
+  /// The p-norm over all elements of all tensors, as a float (or double) 0-dim tensor y.
+  virtual void list_norm(TensorList tensors, double p, Tensor& y, const Clip& clip = {}) = 0;
+  /// x /= divisor for every tensor, by one multiplication an element; divisor is one double on the device.
+  virtual void list_divide(TensorList tensors, const Tensor& divisor) = 0;
 };
 
 /// The arithmetic of a kind of device; throws Error when this build or machine has none.

@@ -221,7 +221,9 @@ TEST_CASE("test_grad_scaling_state_dict on CUDA: a scale goes on on another devi
 
 #if HALFTONE_SIMULATED_CUDA
 
-TEST_CASE("an optimizer over several GPUs is checked, stepped and skipped without a wait", "[cuda][amp][launches]") {
+TEST_CASE("an optimizer over several GPUs is checked, limited, stepped and skipped without a wait",
+          "[cuda][amp][launches]") {
+  const bool limited = GENERATE(false, true);
   std::vector<Tensor> params;
   for (const Device device : cuda_devices()) params.push_back(parameter(device));
   optim::Adam adam(params, optim::AdamOptions(0.5));
@@ -231,7 +233,7 @@ TEST_CASE("an optimizer over several GPUs is checked, stepped and skipped withou
     for (const Tensor& p : params) p.mutable_grad() = ones_like(p);
     params.back().mutable_grad() = full_like(params.back(), gradient);
     cudasim::reset_counters();
-    const amp::StepResult result = scaler.step(adam);
+    const amp::StepResult result = limited ? scaler.step(adam, amp::MaxNorm(1)) : scaler.step(adam);
     scaler.update();
     for (const cudasim::Counters& device : cudasim::counters()) CHECK(device.host_waits == 0);
     return result;

@@ -13,14 +13,18 @@ struct Step {
   std::unique_ptr<optim::Optimizer> optimizer;
   amp::GradScaler scaler;
   Tensor x, y, loss;
+  int limiting;  // how the gradients' norm is limited
 
-  Step(Device device, bool adam)
-      : net(nn::Linear(6, 16), nn::ReLU(), nn::Linear(16, 3)), scaler(kCUDA, [] {
-          amp::GradScalerOptions options;
-          options.init_scale = 128;
-          options.growth_interval = 3;
-          return options;
-        }()) {
+  Step(Device device, bool adam, int way)
+      : net(nn::Linear(6, 16), nn::ReLU(), nn::Linear(16, 3)),
+        scaler(kCUDA,
+               [] {
+                 amp::GradScalerOptions options;
+                 options.init_scale = 128;
+                 options.growth_interval = 3;
+                 return options;
+               }()),
+        limiting(way) {
     net->to(device);
     x = zeros({8, 6}, device);
     y = zeros({8}, TensorOptions(kInt64).device(device));
@@ -38,9 +42,13 @@ struct Step {
       loss = cross_entropy_loss(net->forward(x), y);
     }
     scaler.scale(loss).backward();
-    scaler.unscale_(*optimizer);
-    scaler.clip_grad_norm_(*optimizer, 1.0);
-    scaler.step(*optimizer);
+    if (limiting == 2) {
+      scaler.step(*optimizer, amp::MaxNorm(0.1));
+    } else {
+      if (limiting == 1) scaler.unscale_(*optimizer);
+      scaler.clip_grad_norm_(*optimizer, 0.1);
+      scaler.step(*optimizer);
+    }
     scaler.update();
   }
   // Another batch each time; the fifth overflows.
@@ -56,11 +64,12 @@ struct Step {
 TEST_CASE("a captured training step does what the eager one does", "[cuda][graph]") {
   if (!cuda::is_available()) return;
   const bool adam = GENERATE(false, true);
-  INFO((adam ? "Adam" : "SGD"));
+  const int limiting = GENERATE(0, 1, 2);
+  INFO((adam ? "Adam" : "SGD") << ", way " << limiting);
   const Device device(kCUDA, 0);
   const auto make = [&] {
     manual_seed(7);
-    return std::make_unique<Step>(device, adam);
+    return std::make_unique<Step>(device, adam, limiting);
   };
   const auto eager = make(), captured = make();
   for (int i = 0; i < 2; ++i) {  // warm-up: state of optimizer and scaler is made

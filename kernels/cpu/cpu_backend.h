@@ -60,8 +60,8 @@ class CpuBackend final : public Backend {
   void next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
                   Tensor& new_scale, Tensor& new_counts) override;
   void unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) override;
-  void list_norm(TensorList tensors, double p, Tensor& y, Clip clip) override;
-  void list_scale(TensorList tensors, const Tensor& factor) override;
+  void list_norm(TensorList tensors, double p, Tensor& y, const Clip& clip) override;
+  void list_divide(TensorList tensors, const Tensor& divisor) override;
 };
 
 }  // namespace halftone

@@ -1,7 +1,7 @@
 // Multiplying lists of tensors by a number on the device, with the check for overflows, and the scale that follows from
 // it. A training step with a gradient scaler is three launches beside the backward pass: the check (with the division,
-// where gradients are to be seen unscaled), the optimizer's step, the next scale. Clipping adds two: the norm,
-// which brings the factor along, and one more multiplication.
+// where gradients are to be seen unscaled, or with the norm, where they are limited), the optimizer's step, the next
+// scale. Gradients that are to be seen clipped take one more: the norm must be known before they are divided.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/lists.cuh"
 
@@ -10,8 +10,6 @@ namespace halftone {
 using namespace cuda;
 
 namespace {
-
-template <class C> __device__ bool is_finite(C x) { return std::abs(x) <= std::numeric_limits<C>::max(); }
 
 /// By exactly 1 every bit stays: then the tensors are only looked at.
 template <int Capacity>
@@ -35,14 +33,12 @@ __global__ void __launch_bounds__(kThreads)
       });
     }
   });
-  if (__ballot_sync(~0u, overflowed) != 0 && threadIdx.x % kWarp == 0) atomicExch(found_inf, 1.0f);
+  report_overflow(overflowed, found_inf);
 }
 
 template <int Capacity>
-__global__ void __launch_bounds__(kThreads) scale_list(ListArgument<1, Capacity> list, Memory factor) {
-  double by = 1;
-  visit_floating_dtype(factor.dtype,
-                       [&]<class T>(Type<T>) { by = widen<double>(*static_cast<const T*>(factor.data)); });
+__global__ void __launch_bounds__(kThreads) divide_list(ListArgument<1, Capacity> list, const double* divisor) {
+  const double by = 1 / *divisor;
   if (by == 1) return;
   const ListSlice slice = list.slice(static_cast<std::int32_t>(blockIdx.x));
   const Memory x = list.memory(0, slice.tensor);
@@ -87,9 +83,10 @@ void CudaBackend::unscale(TensorList tensors, const Tensor& factor, Tensor& foun
   });
 }
 
-void CudaBackend::list_scale(TensorList tensors, const Tensor& factor) {
+void CudaBackend::list_divide(TensorList tensors, const Tensor& divisor) {
   update_each(*this, tensors, [&]<int Capacity>(const ListArgument<1, Capacity>& list, int pieces) {
-    launch(gpu(factor), &scale_list<Capacity>, grid(pieces), kThreads, list, memory_of(factor));
+    launch(gpu(divisor), &divide_list<Capacity>, grid(pieces), kThreads, list,
+           static_cast<const double*>(divisor.data_ptr<double>()));
   });
 }
 
