@@ -254,6 +254,29 @@ __global__ void last_block_kernel(int* partial, unsigned* counter, int* out, boo
   *out = sum;
 }
 
+// The same with blocks of many threads, each of which leaves a number: what lies between their writes and the fence,
+// between the ticket and their reads, and which thread fences, decides who has seen what.
+enum class Slip { none, no_barrier_before, fence_of_others, write_after_fence };
+__global__ void last_block_of_many_kernel(int* partial, unsigned* counter, int* out, Slip slip) {
+  __shared__ bool last;
+  int* const mine = partial + blockIdx.x * blockDim.x;
+  if (slip != Slip::write_after_fence) mine[threadIdx.x] = 1;
+  if (slip == Slip::fence_of_others && threadIdx.x == 1) __threadfence();
+  if (slip != Slip::no_barrier_before) __syncthreads();
+  if (threadIdx.x == 0) {
+    if (slip != Slip::fence_of_others) __threadfence();
+    if (slip == Slip::write_after_fence) mine[0] = 1;
+    last = atomicAdd(counter, 1U) == gridDim.x - 1;
+  }
+  __syncthreads();
+  if (!last) return;
+  int sum = 0;
+  for (unsigned block = 0; block < gridDim.x; ++block) {
+    if (slip != Slip::write_after_fence || threadIdx.x == 0) sum += partial[block * blockDim.x + threadIdx.x];
+  }
+  atomicAdd(out, sum);
+}
+
 __global__ void divergent_kernel() {
   if (threadIdx.x < 16) {
     __syncthreads();
@@ -766,6 +789,20 @@ TEST_CASE("library calls run in their stream with the device's memory open", "[c
 }
 
 TEST_CASE("a device's memory is finite", "[cudasim]") {
+TEST_CASE("only what a barrier or the thread itself puts before the fence is published", "[cudasim]") {
+  if (!kChecked) return;
+  const Fresh fresh;
+  const Slip slip = GENERATE(Slip::none, Slip::no_barrier_before, Slip::fence_of_others, Slip::write_after_fence);
+  INFO("slip " << static_cast<int>(slip));
+  const Buffer<int> partial(std::vector<int>(8 * 96, 1));
+  const Buffer<unsigned> counter(std::vector<unsigned>{0});
+  const Buffer<int> out(std::vector<int>{0});
+  CHECK(launch(nullptr, 8, 96, last_block_of_many_kernel, partial.data, counter.data, out.data, slip) == cudaSuccess);
+  CHECK(cudaDeviceSynchronize() == (slip == Slip::none ? cudaSuccess : cudaErrorAssert));
+  if (slip == Slip::none) CHECK(out.read()[0] == 8 * 96);
+  if (slip != Slip::none) CHECK_THAT(cudasim::reports().at(0), ContainsSubstring("race in global memory"));
+}
+
   const Fresh fresh;
   cudaSetDevice(2);
   cudasim::set_total_memory(2, 1 << 20);

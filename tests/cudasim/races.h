@@ -31,7 +31,7 @@ std::uint64_t note_access(Cell& cell, unsigned mask, Mode mode, std::uint64_t pr
 
 void begin_launch_order();
 void begin_block_order(std::uint64_t number);
-void end_block_order();
-// The running thread calls an atomic function: after a fence this publishes what its block has written.
+// The running thread calls __threadfence, or an atomic function: that publishes what its last fence covers.
+void note_fence();
 void note_atomic();
 }  // namespace cudasim::detail
