@@ -549,6 +549,7 @@ TEST_CASE("late streams show a missing wait, and an event mends it", "[cudasim]"
 
 TEST_CASE("polling makes work advance", "[cudasim]") {
   const Fresh fresh;
+  cudasim::set_seed(0);  // as late as can be
   const Stream stream;
   const Event done;
   const Buffer<int> data(std::vector<int>{0});
@@ -564,8 +565,78 @@ TEST_CASE("polling makes work advance", "[cudasim]") {
 
 TEST_CASE("stream 0 and blocking streams wait for each other", "[cudasim]") {
   const Fresh fresh;
+namespace {
+// What a copy reads by one stream, when another overwrites it: with an event between the two, or without.
+int copied_while_overwritten(bool waits) {
+  const Stream first, second;
+  const Event read;
+  const Buffer<int> data(std::vector<int>{5}), out(std::vector<int>{0});
+  CHECK(launch(first, 1, 1, copy_kernel, out.data, data.data) == cudaSuccess);
+  CHECK(cudaEventRecord(read, first) == cudaSuccess);
+  if (waits) CHECK(cudaStreamWaitEvent(second, read) == cudaSuccess);
+  CHECK(launch(second, 1, 1, fill_kernel, data.data, 9) == cudaSuccess);
+  CHECK(cudaEventRecord(read, first) == cudaSuccess);
+  CHECK(cudaStreamSynchronize(first) == cudaSuccess);
+  return out.read()[0];
+}
+
+// The same across devices: the source of a peer copy is given back and used for something else.
+int peer_copied_while_refilled(bool waits) {
+  const Buffer<int> target(std::vector<int>{0});
+  const Stream there;
+  cudaSetDevice(1);
+  const Stream here;
+  const Event written;
+  int* source = nullptr;
+  int* refill = nullptr;
+  CHECK(cudaMallocAsync(reinterpret_cast<void**>(&source), 4, here) == cudaSuccess);
+  CHECK(launch(here, 1, 1, fill_kernel, source, 5) == cudaSuccess);
+  CHECK(cudaEventRecord(written, here) == cudaSuccess);
+  CHECK(cudaStreamWaitEvent(there, written) == cudaSuccess);
+  CHECK(cudaMemcpyPeerAsync(target.data, 0, source, 1, 4, there) == cudaSuccess);
+  cudaSetDevice(0);
+  const Event copied;
+  CHECK(cudaEventRecord(copied, there) == cudaSuccess);
+  if (waits) CHECK(cudaStreamWaitEvent(here, copied) == cudaSuccess);
+  cudaSetDevice(1);
+  CHECK(cudaFreeAsync(source, here) == cudaSuccess);
+  CHECK(cudaMallocAsync(reinterpret_cast<void**>(&refill), 4, here) == cudaSuccess);
+  CHECK(refill == source);
+  CHECK(launch(here, 1, 1, fill_kernel, refill, 9) == cudaSuccess);
+  CHECK(cudaStreamSynchronize(here) == cudaSuccess);
+  CHECK(cudaStreamSynchronize(there) == cudaSuccess);
+  const int found = target.read()[0];
+  CHECK(cudaFreeAsync(refill, here) == cudaSuccess);
+  cudaSetDevice(0);
+  return found;
+}
+
+// How many of some seeds give another value than the right one.
+template <class Run> int seeds_that_show(Run run, int right) {
+  int wrong = 0;
+  for (std::uint64_t seed = 1; seed <= 32; ++seed) {
+    cudasim::set_seed(seed);
+    if (run() != right) ++wrong;
+  }
+  return wrong;
+}
+}  // namespace
+
+TEST_CASE("a write that does not wait for a read overtakes it now and then", "[cudasim]") {
+  const Fresh fresh;
+  CHECK(seeds_that_show([] { return copied_while_overwritten(true); }, 5) == 0);
+  CHECK(seeds_that_show([] { return copied_while_overwritten(false); }, 5) > 0);
+}
+
+TEST_CASE("memory given back while another device copies from it shows", "[cudasim]") {
+  const Fresh fresh;
+  CHECK(seeds_that_show([] { return peer_copied_while_refilled(true); }, 5) == 0);
+  CHECK(seeds_that_show([] { return peer_copied_while_refilled(false); }, 5) > 0);
+}
+
   const Stream blocking(cudaStreamDefault);
   const Buffer<int> data(std::vector<int>{0});
+  cudasim::set_seed(0);
   const Buffer<int> out(1);
   CHECK(launch(blocking, 1, 1, fill_kernel, data.data, 5) == cudaSuccess);
   CHECK(launch(nullptr, 1, 1, add_kernel, data.data, 1) == cudaSuccess);
@@ -604,6 +675,7 @@ TEST_CASE("a pageable source is read by the call, a pinned one when the copy run
   CHECK(pinned.data[0] == 0);  // it has not run
   CHECK(cudaMemcpyAsync(pageable.data(), data.data + 1, 4, cudaMemcpyDeviceToHost, stream) == cudaSuccess);
   CHECK(pageable[0] == 2);  // a pageable target makes the call wait
+  cudasim::set_seed(0);
   CHECK(pinned.data[0] == 1);
 }
 
