@@ -299,6 +299,14 @@ __global__ void dead_lane_kernel(int* out) {
   assert(static_cast<int>(threadIdx.x) < limit);
 }
 [[maybe_unused]] __global__ void misaligned_kernel(char* bytes) { *reinterpret_cast<double*>(bytes + 4) = 1; }
+struct alignas(16) Four {
+  int values[4];
+};
+[[maybe_unused]] __global__ void misaligned_vector_kernel(char* bytes) {
+  Four four = *reinterpret_cast<const Four*>(bytes);
+  four.values[0] += 1;
+  *reinterpret_cast<Four*>(bytes) = four;
+}
 __global__ void trap_kernel() { __trap(); }
 __global__ void order_kernel(int* order, int* counter) { order[atomicAdd(counter, 1)] = static_cast<int>(blockIdx.x); }
 struct Table {
@@ -499,10 +507,18 @@ TEST_CASE("a freed block is nobody's", "[cudasim]") {
 #if !defined(__SANITIZE_ADDRESS__)  // that build stops at it by itself
 TEST_CASE("a vector that is not aligned is an error", "[cudasim]") {
   const Fresh fresh;
-  const Buffer<char> bytes(64);
+  const Buffer<char> bytes(std::vector<char>(64));
   CHECK(launch(nullptr, 1, 1, misaligned_kernel, bytes.data) == cudaSuccess);
   CHECK(cudaDeviceSynchronize() == cudaErrorMisalignedAddress);
-  CHECK_THAT(only_report(), ContainsSubstring("misaligned address: it writes 8 bytes"));
+  CHECK_THAT(only_report(), ContainsSubstring("misaligned address") && ContainsSubstring("byte 4 of 64") &&
+                                ContainsSubstring("test_cudasim.cpp:") && ContainsSubstring("a multiple of 8 bytes"));
+  for (const int at : {0, 4, 8, 12}) {
+    INFO("16 bytes at " << at);
+    Fresh::reset();
+    CHECK(launch(nullptr, 1, 1, misaligned_vector_kernel, bytes.data + at) == cudaSuccess);
+    CHECK(cudaDeviceSynchronize() == (at == 0 ? cudaSuccess : cudaErrorMisalignedAddress));
+    if (at != 0) CHECK_THAT(only_report(), ContainsSubstring("a multiple of 16 bytes"));
+  }
 }
 #endif
 
@@ -773,6 +789,20 @@ TEST_CASE("a fence and an atomic publish a block's writes", "[cudasim]") {
 }
 
 TEST_CASE("checks can be switched off", "[cudasim]") {
+TEST_CASE("only what a barrier or the thread itself puts before the fence is published", "[cudasim]") {
+  if (!kChecked) return;
+  const Fresh fresh;
+  const Slip slip = GENERATE(Slip::none, Slip::no_barrier_before, Slip::fence_of_others, Slip::write_after_fence);
+  INFO("slip " << static_cast<int>(slip));
+  const Buffer<int> partial(std::vector<int>(8 * 96, 1));
+  const Buffer<unsigned> counter(std::vector<unsigned>{0});
+  const Buffer<int> out(std::vector<int>{0});
+  CHECK(launch(nullptr, 8, 96, last_block_of_many_kernel, partial.data, counter.data, out.data, slip) == cudaSuccess);
+  CHECK(cudaDeviceSynchronize() == (slip == Slip::none ? cudaSuccess : cudaErrorAssert));
+  if (slip == Slip::none) CHECK(out.read()[0] == 8 * 96);
+  if (slip != Slip::none) CHECK_THAT(cudasim::reports().at(0), ContainsSubstring("race in global memory"));
+}
+
   if (!kChecked) return;
   const Fresh fresh;
   cudasim::set_checks(false);
@@ -861,20 +891,6 @@ TEST_CASE("library calls run in their stream with the device's memory open", "[c
 }
 
 TEST_CASE("a device's memory is finite", "[cudasim]") {
-TEST_CASE("only what a barrier or the thread itself puts before the fence is published", "[cudasim]") {
-  if (!kChecked) return;
-  const Fresh fresh;
-  const Slip slip = GENERATE(Slip::none, Slip::no_barrier_before, Slip::fence_of_others, Slip::write_after_fence);
-  INFO("slip " << static_cast<int>(slip));
-  const Buffer<int> partial(std::vector<int>(8 * 96, 1));
-  const Buffer<unsigned> counter(std::vector<unsigned>{0});
-  const Buffer<int> out(std::vector<int>{0});
-  CHECK(launch(nullptr, 8, 96, last_block_of_many_kernel, partial.data, counter.data, out.data, slip) == cudaSuccess);
-  CHECK(cudaDeviceSynchronize() == (slip == Slip::none ? cudaSuccess : cudaErrorAssert));
-  if (slip == Slip::none) CHECK(out.read()[0] == 8 * 96);
-  if (slip != Slip::none) CHECK_THAT(cudasim::reports().at(0), ContainsSubstring("race in global memory"));
-}
-
   const Fresh fresh;
   cudaSetDevice(2);
   cudasim::set_total_memory(2, 1 << 20);
