@@ -506,6 +506,7 @@ TEST_CASE("a freed block is nobody's", "[cudasim]") {
 
 #if !defined(__SANITIZE_ADDRESS__)  // that build stops at it by itself
 TEST_CASE("a vector that is not aligned is an error", "[cudasim]") {
+  if (!kChecked) return;
   const Fresh fresh;
   const Buffer<char> bytes(std::vector<char>(64));
   CHECK(launch(nullptr, 1, 1, misaligned_kernel, bytes.data) == cudaSuccess);
@@ -548,6 +549,7 @@ TEST_CASE("another device's memory needs peer access", "[cudasim]") {
 
 TEST_CASE("late streams show a missing wait, and an event mends it", "[cudasim]") {
   const Fresh fresh;
+  cudasim::set_seed(0);  // as late as can be
   const Stream first;
   const Stream second;
   const Event done;
@@ -563,24 +565,6 @@ TEST_CASE("late streams show a missing wait, and an event mends it", "[cudasim]"
   CHECK((cudaEventQuery(done) == cudaSuccess) == waits);
 }
 
-TEST_CASE("polling makes work advance", "[cudasim]") {
-  const Fresh fresh;
-  cudasim::set_seed(0);  // as late as can be
-  const Stream stream;
-  const Event done;
-  const Buffer<int> data(std::vector<int>{0});
-  for (int i = 0; i < 3; ++i) CHECK(launch(stream, 1, 1, add_kernel, data.data, 1) == cudaSuccess);
-  CHECK(cudaEventRecord(done, stream) == cudaSuccess);
-  CHECK(cudaEventQuery(done) == cudaErrorNotReady);
-  CHECK(cudaStreamQuery(stream) == cudaErrorNotReady);
-  CHECK(cudaStreamQuery(stream) == cudaErrorNotReady);
-  CHECK(cudaStreamQuery(stream) == cudaSuccess);
-  CHECK(cudaEventQuery(done) == cudaSuccess);
-  CHECK(data.read()[0] == 3);
-}
-
-TEST_CASE("stream 0 and blocking streams wait for each other", "[cudasim]") {
-  const Fresh fresh;
 namespace {
 // What a copy reads by one stream, when another overwrites it: with an event between the two, or without.
 int copied_while_overwritten(bool waits) {
@@ -650,9 +634,26 @@ TEST_CASE("memory given back while another device copies from it shows", "[cudas
   CHECK(seeds_that_show([] { return peer_copied_while_refilled(false); }, 5) > 0);
 }
 
+TEST_CASE("polling makes work advance", "[cudasim]") {
+  const Fresh fresh;
+  cudasim::set_seed(0);
+  const Stream stream;
+  const Event done;
+  const Buffer<int> data(std::vector<int>{0});
+  for (int i = 0; i < 3; ++i) CHECK(launch(stream, 1, 1, add_kernel, data.data, 1) == cudaSuccess);
+  CHECK(cudaEventRecord(done, stream) == cudaSuccess);
+  CHECK(cudaEventQuery(done) == cudaErrorNotReady);
+  CHECK(cudaStreamQuery(stream) == cudaErrorNotReady);
+  CHECK(cudaStreamQuery(stream) == cudaErrorNotReady);
+  CHECK(cudaStreamQuery(stream) == cudaSuccess);
+  CHECK(cudaEventQuery(done) == cudaSuccess);
+  CHECK(data.read()[0] == 3);
+}
+
+TEST_CASE("stream 0 and blocking streams wait for each other", "[cudasim]") {
+  const Fresh fresh;
   const Stream blocking(cudaStreamDefault);
   const Buffer<int> data(std::vector<int>{0});
-  cudasim::set_seed(0);
   const Buffer<int> out(1);
   CHECK(launch(blocking, 1, 1, fill_kernel, data.data, 5) == cudaSuccess);
   CHECK(launch(nullptr, 1, 1, add_kernel, data.data, 1) == cudaSuccess);
@@ -674,6 +675,7 @@ TEST_CASE("eager streams run at once", "[cudasim]") {
 
 TEST_CASE("a pageable source is read by the call, a pinned one when the copy runs", "[cudasim]") {
   const Fresh fresh;
+  cudasim::set_seed(0);
   const Stream stream;
   const Buffer<int> data(2);
   std::vector<int> pageable{1};
@@ -691,7 +693,6 @@ TEST_CASE("a pageable source is read by the call, a pinned one when the copy run
   CHECK(pinned.data[0] == 0);  // it has not run
   CHECK(cudaMemcpyAsync(pageable.data(), data.data + 1, 4, cudaMemcpyDeviceToHost, stream) == cudaSuccess);
   CHECK(pageable[0] == 2);  // a pageable target makes the call wait
-  cudasim::set_seed(0);
   CHECK(pinned.data[0] == 1);
 }
 
@@ -788,7 +789,6 @@ TEST_CASE("a fence and an atomic publish a block's writes", "[cudasim]") {
   CHECK(out.read()[0] == 28);
 }
 
-TEST_CASE("checks can be switched off", "[cudasim]") {
 TEST_CASE("only what a barrier or the thread itself puts before the fence is published", "[cudasim]") {
   if (!kChecked) return;
   const Fresh fresh;
@@ -803,6 +803,7 @@ TEST_CASE("only what a barrier or the thread itself puts before the fence is pub
   if (slip != Slip::none) CHECK_THAT(cudasim::reports().at(0), ContainsSubstring("race in global memory"));
 }
 
+TEST_CASE("checks can be switched off", "[cudasim]") {
   if (!kChecked) return;
   const Fresh fresh;
   cudasim::set_checks(false);
@@ -851,6 +852,11 @@ TEST_CASE("any call can be made to fail", "[cudasim]") {
   CHECK(cudaMallocAsync(&more, 4, stream) == cudaSuccess);
   CHECK(cudaFreeAsync(more, stream) == cudaSuccess);
   CHECK(cudaMallocAsync(&more, 4, stream) == cudaErrorMemoryAllocation);
+  cudasim::fail_call(cudasim::Kind::allocation, 1, 2);
+  CHECK(cudaMallocAsync(&more, 4, stream) == cudaErrorMemoryAllocation);
+  CHECK(cudaMallocAsync(&more, 4, stream) == cudaErrorMemoryAllocation);
+  CHECK(cudaMallocAsync(&more, 4, stream) == cudaSuccess);
+  CHECK(cudaFreeAsync(more, stream) == cudaSuccess);
   cudasim::fail_call(cudasim::Kind::launch, 1);
   CHECK(launch(stream, 1, 1, add_kernel, data.data, 1) == cudaErrorLaunchOutOfResources);
   CHECK(launch(stream, 1, 1, add_kernel, data.data, 1) == cudaSuccess);
@@ -1076,18 +1082,40 @@ TEST_CASE("counters tell what a device was asked to do", "[cudasim]") {
   CHECK(cudasim::counters()[0].host_waits == 0);
   cudaStreamSynchronize(stream);
   data.read();
+  const Pinned<int> pinned(1);
+  CHECK(cudaMemcpyAsync(data.data, pinned.data, 4, cudaMemcpyHostToDevice, stream) == cudaSuccess);
   const cudasim::Counters counters = cudasim::counters()[0];
   CHECK(counters.launches == 2);
   CHECK(counters.library_calls == 1);
   CHECK(counters.memsets == 1);
   CHECK(counters.device_to_host == 1);
-  CHECK(counters.host_to_device == 0);
+  CHECK(counters.host_to_device == 1);
+  CHECK(counters.pageable_copies == 1);
+  CHECK(counters.blocking_allocations == 1);
   CHECK(counters.host_waits == 2);
   CHECK(cudasim::counters()[1].launches == 0);
   const auto names = cudasim::launches_by_kernel_name();
   CHECK(std::any_of(names.begin(), names.end(), [](const auto& entry) {
     return entry.first.find("add_kernel(int*, int)") != std::string::npos && entry.second == 2;
   }));
+}
+
+TEST_CASE("what is made can be counted until it is gone", "[cudasim]") {
+  const Fresh fresh;
+  const auto counts = [] {
+    return std::array{cudasim::live_allocations(), cudasim::live_pinned_blocks(), cudasim::live_events(),
+                      cudasim::live_streams()};
+  };
+  const auto before = counts();
+  {
+    const Stream stream;
+    const Event event;
+    const Buffer<int> data(1);
+    const Pinned<int> pinned(1);
+    const auto now = counts();
+    for (std::size_t i = 0; i < now.size(); ++i) CHECK(now[i] == before[i] + 1);
+  }
+  CHECK(counts() == before);
 }
 
 TEST_CASE("host functions run in their stream and may not call CUDA", "[cudasim]") {

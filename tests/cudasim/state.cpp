@@ -66,7 +66,8 @@ bool chosen_to_fail(Call kind) {
   for (const Kind each : {Kind::allocation, Kind::launch, Kind::library, Kind::copy, Kind::any}) {
     if (!counts_as(kind, each)) continue;
     const auto i = static_cast<std::size_t>(each);
-    if (++failures.made[i] == failures.fail_at[i]) chosen = true;
+    const std::uint64_t call = ++failures.made[i];
+    if (call >= failures.first_to_fail[i] && call <= failures.last_to_fail[i]) chosen = true;
   }
   return chosen;
 }
