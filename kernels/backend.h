@@ -26,13 +26,17 @@ enum class Activation : std::int8_t { none, relu, gelu };
 enum class Operand : std::int8_t { a, b };
 
 /// Advanced indexing: element i of the result is the slice of x at (index[0][i], index[1][i], ...) along the indexed
-/// axes. Indices are int64, contiguous, of one shape; negative ones count from the end.
+/// axes. Indices are int64, contiguous, of one shape.
 struct IndexPlan {
   std::span<const Tensor> indices;
   Dims sizes;         // of the indexed axes of x
   Dims strides;       // of the indexed axes of x, in elements
   Dims rest_sizes;    // the axes that stay, behind the index's own axis in the result
   Dims rest_strides;  // in x
+  /// Whether negative indices count from the end; else they are out of range.
+  bool from_end = true;
+  /// A literal: whose mistake an index out of range is, if not index's or index_put's.
+  const char* op = nullptr;
 };
 
 enum class Write : std::int8_t { set, add };
@@ -122,8 +126,9 @@ class Backend {
   virtual void adaptive_avg_pool(const PoolShape& s, const Tensor& x, Tensor& y) = 0;
   virtual void adaptive_avg_pool_grad(const PoolShape& s, const Tensor& g, Tensor& dx) = 0;
 
-  // --- indexing; int64 indices are checked, an index out of range is an IndexError naming it and the size
-  virtual void gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y) = 0;
+  // --- indexing; int64 indices are checked, an index out of range is an IndexError naming the op (a literal), it and
+  // the size
+  virtual void gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y, const char* op = "gather") = 0;
   virtual void scatter(Write mode, std::int64_t dim, const Tensor& index, const Tensor& source, Tensor& y) = 0;
   virtual void index(const IndexPlan& plan, const Tensor& x, Tensor& y) = 0;
   virtual void index_put(const IndexPlan& plan, Write mode, const Tensor& values, Tensor& x) = 0;

@@ -6,6 +6,7 @@
 #include "autograd/ops.h"
 #include "autograd/tensor_factory.h"
 #include "core/random.h"
+#include "core/runtime.h"
 #include "tests/catch.h"
 
 using namespace halftone;
@@ -49,7 +50,7 @@ const std::vector<ErrorCase> kErrorsOfValues = {
        ones(3).index({tensor({0, 3})});
      }},
     {"index -4 at position [0] is out of bounds", [] { ones(3).index({tensor({-4})}); }},
-    {"embedding: index -1 is out of range",
+    {"embedding: index -1 at position [0] is out of bounds for dimension 0 with size 3",
      [] {
        embedding(ones({3, 2}), tensor({-1}));
      }},
@@ -277,6 +278,48 @@ TEST_CASE("errors name the index or value that is out of range", "[ops][errors][
   for (const ErrorCase& c : kErrorsOfValues) {
     INFO(c.message);
     CHECK_THROWS_WITH(c.run(), ContainsSubstring(c.message));
+  }
+}
+
+TEST_CASE("kernels report an index or label that is out of range under the op's name", "[ops][errors]") {
+  const Device device = canonical(get_default_device());
+  if (!device.is_cuda()) return;
+  const ErrorCase cases[] = {
+      {"cross_entropy: index 5 is out of range for a size of 3",
+       [] {
+         cross_entropy_loss(ones({2, 3}), tensor({0, 5}));
+       }},
+      {"cross_entropy: index -1 is out of range for a size of 3",
+       [] {
+         cross_entropy_loss(ones({2, 3}), tensor({-1, 0}), ones(3));
+       }},
+      {"nll_loss: index -1 is out of range for a size of 3",
+       [] {
+         nll_loss(ones({2, 3}), tensor({-1, 0}));
+       }},
+      {"nll_loss: index 3 is out of range for a size of 3",
+       [] {
+         nll_loss(ones({2, 3}), tensor({0, 3}), ones(3));
+       }},
+      {"index: index 3 is out of range for a size of 3",
+       [] {
+         ones(3).index({tensor({0, 3})});
+       }},
+      {"index: index -4 is out of range for a size of 3", [] { ones(3).index({tensor({-4})}); }},
+      {"embedding: index -1 is out of range for a size of 3",
+       [] {
+         embedding(ones({3, 2}), tensor({-1}));
+       }},
+      {"embedding: index 3 is out of range for a size of 3",
+       [] {
+         embedding(ones({3, 2}), tensor({3}));
+       }},
+  };
+  for (const ErrorCase& c : cases) {
+    INFO(c.message);
+    c.run();
+    CHECK_THROWS_WITH(cuda::synchronize(device.index()), ContainsSubstring(c.message));
+    CHECK_NOTHROW(cuda::synchronize(device.index()));
   }
 }
 

@@ -223,8 +223,11 @@ struct NllRule {
     check_floating(op("nll_loss"), x);
     const Dtype wide = plain::wide(x.dtype());
     const Tensor counted = counted_labels(t, ignore_index), safe = where(counted, t, zeros_like(t));
+    Tensor picked = empty({x.size(0), 1}, x.options());
+    // Before the labels are used for anything else: a kernel tells of the first one that is out of range.
+    if (picked.numel() > 0) backend(x).gather(x, 1, safe.unsqueeze(1), picked, "nll_loss");
+    picked = picked.squeeze(1).to(wide);
     const Tensor weights = w.defined() ? w.index_select(0, safe).to(wide) * counted : counted.to(wide);
-    const Tensor picked = gather(x, 1, safe.unsqueeze(1)).squeeze(1).to(wide);
     const Tensor losses = where(counted, picked * -weights, zeros_like(picked));
     const Tensor divisor = weights.sum();
     sizes = dims(x.sizes());

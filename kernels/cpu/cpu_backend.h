@@ -45,7 +45,7 @@ class CpuBackend final : public Backend {
   void avg_pool_grad(const PoolShape& s, const Tensor& g, Tensor& dx) override;
   void adaptive_avg_pool(const PoolShape& s, const Tensor& x, Tensor& y) override;
   void adaptive_avg_pool_grad(const PoolShape& s, const Tensor& g, Tensor& dx) override;
-  void gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y) override;
+  void gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y, const char* op) override;
   void scatter(Write mode, std::int64_t dim, const Tensor& index, const Tensor& source, Tensor& y) override;
   void index(const IndexPlan& plan, const Tensor& x, Tensor& y) override;
   void index_put(const IndexPlan& plan, Write mode, const Tensor& values, Tensor& x) override;
