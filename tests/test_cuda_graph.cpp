@@ -1,5 +1,8 @@
 // Captured graphs, from a single op to a whole training step in mixed precision.
+#include <thread>
+
 #include "halftone.h"
+#include "kernels/backend.h"
 #include "tests/cuda.h"
 
 using namespace halftone;
@@ -155,6 +158,9 @@ TEST_CASE("what cannot be captured says so and leaves the device as it was", "[c
       {"item", [&] { (x + 1).sum().item(); }, "a copy between ordinary host memory and cuda:0 cannot be captured"},
       {"to the host", [&] { x.cpu(); }, "a copy between ordinary host memory and cuda:0 cannot be captured"},
       {"from the host", [&] { host.to(device); }, "a copy between ordinary host memory and cuda:0 cannot be captured"},
+      {"nonzero", [&] { x.nonzero(); }, "a copy between ordinary host memory and cuda:0 cannot be captured"},
+      {"masked_select", [&] { x.masked_select(x.gt(0)); },
+       "a copy between ordinary host memory and cuda:0 cannot be captured"},
       {"synchronize", [&] { cuda::synchronize(0); }, "waiting for cuda:0 cannot be captured"},
       {"nested", [&] { cuda::Graph(device).capture_begin(); }, "another graph is being captured on cuda:0"},
       {"own error", [&] { fail("mine"); }, "mine"},
@@ -166,11 +172,97 @@ TEST_CASE("what cannot be captured says so and leaves the device as it was", "[c
     CHECK(x.sum().item<float>() == 4);
     CHECK_THROWS_AS(graph.replay(), Error);
   }
-  if (cuda::device_count() > 1) {
-    CHECK_THAT(message_of_error([&] { graph.capture([&] { x.to("cuda:1"); }); }),
-               ContainsSubstring("a copy from cuda:0 to cuda:1 cannot be captured"));
-  }
   CHECK_THAT(message_of_error([&] { graph.capture_end(); }), ContainsSubstring("capture_end without capture_begin"));
+}
+
+TEST_CASE("work of another device cannot be captured", "[cuda][graph]") {
+  if (cuda::device_count() < 2) return;
+  const Device here(kCUDA, 0), there(kCUDA, 1);
+  const Tensor x = ones({4}, here), y = ones({4}, there), square = ones({4, 4}, there);
+  Tensor product = empty({4, 4}, there), copied = empty({4}, there);
+  cuda::Graph graph(here), other(there);
+  other.capture([&] { copied = y * 2; });
+  struct Row {
+    const char* name;
+    std::function<void()> work;
+    const char* message;
+  };
+  const char* const refused =
+      "work on cuda:1 cannot be captured: a graph holds one device's work, this one that of cuda:0";
+  const Row rows[] = {
+      {"made there", [&] { ones({4}, there); }, refused},
+      {"kernel", [&] { y.add_(1); }, refused},
+      {"product", [&] { backend(square).gemm(square, square, {}, Activation::none, false, product); }, refused},
+      {"copy within", [&] { copied.copy_(y); }, refused},
+      {"from there to the host", [&] { y.cpu(); }, refused},
+      {"from here to there", [&] { x.to(there); }, refused},
+      {"into memory there", [&] { copied.copy_(x); }, refused},
+      {"from there to here", [&] { x.copy_(y); }, "a copy from cuda:1 to cuda:0 cannot be captured"},
+      {"a graph of its own", [&] { cuda::Graph(there).capture_begin(); }, refused},
+      {"a replay", [&] { other.replay(); }, refused},
+  };
+  for (const Row& row : rows) {
+    INFO(row.name);
+    CHECK_THAT(message_of_error([&] { graph.capture(row.work); }), ContainsSubstring(row.message));
+    CHECK_FALSE(cuda::is_capturing(here));
+    CHECK((x + 1).sum().item<float>() == 8);
+    CHECK((y + 1).sum().item<float>() == 8);
+  }
+}
+
+TEST_CASE("what other threads do is left out of a graph", "[cuda][graph]") {
+  if (cuda::device_count() < 2) return;
+  const Device here(kCUDA, 0), there(kCUDA, 1);
+  const Tensor x = ones({4}, here), y = ones({4}, there);
+  Tensor z = x + 1, result;
+  const auto in_thread = [](const std::function<void()>& work) {
+    std::string message;
+    std::thread([&] { message = message_of_error(work); }).join();
+    return message;
+  };
+  cuda::Graph graph(here);
+  graph.capture_begin();
+  result = x * 3;
+  const char* const refused = "a graph is being captured on cuda:0 by another thread";
+  CHECK_THAT(in_thread([&] { x + 1; }), ContainsSubstring(refused));
+  CHECK_THAT(in_thread([&] { x.add_(1); }), ContainsSubstring(refused));
+  CHECK_THAT(in_thread([&] { x.cpu(); }), ContainsSubstring(refused));
+  CHECK(in_thread([&] { z.reset(); }) == "no error");
+  CHECK(in_thread([&] { (y + 1).cpu(); }) == "no error");
+  graph.capture_end();
+  graph.replay();
+  CHECK(result.sum().item<float>() == 12);
+  CHECK(in_thread([&] { (x + 1).cpu(); }) == "no error");
+}
+
+TEST_CASE("pinned memory that a graph copies from stays the graph's", "[cuda][graph][pinned]") {
+  if (!cuda::is_available()) return;
+  const Device device(kCUDA, 0);
+  const auto pinned = [](double value) {
+    return full({1000}, value, TensorOptions(kFloat32).device(kCPU)).pin_memory();
+  };
+  const Tensor there = zeros({1000}, device);
+  cuda::Graph graph(device);
+  const void* place = nullptr;
+  graph.capture([&] {
+    const Tensor host = pinned(7);
+    place = host.data_ptr();
+    there.copy_(host, /*non_blocking=*/true);
+  });
+  for (int round = 0; round < 3; ++round) {
+    const Tensor other = pinned(-1);
+    CHECK(other.data_ptr() != place);
+    there.zero_();
+    graph.replay();
+    CHECK(there.eq(7).all().item<bool>());
+  }
+  graph.replay();
+  graph.reset();
+  CHECK(there.eq(7).all().item<bool>());
+  std::vector<Tensor> all;  // the memory is used again
+  bool found = false;
+  for (int i = 0; i < 8; ++i) all.push_back(pinned(i)), found = found || all.back().data_ptr() == place;
+  CHECK(found);
 }
 
 TEST_CASE("an optimizer without state cannot begin inside a graph", "[cuda][graph]") {

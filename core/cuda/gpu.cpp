@@ -14,8 +14,22 @@ constexpr std::size_t kMaxGpus = 64;
 std::array<std::atomic<Gpu*>, kMaxGpus> gpus{};
 std::mutex making;
 
+/// A device selected for a while.
+class Selected {
+ public:
+  explicit Selected(DeviceIndex index) {
+    check(cudaGetDevice(&before_));
+    check(cudaSetDevice(index));
+  }
+  ~Selected() { std::ignore = cudaSetDevice(before_); }
+  Selected(const Selected&) = delete;
+  Selected& operator=(const Selected&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
 Gpu* make_gpu(DeviceIndex index) {
-  check(cudaSetDevice(index));
   auto g = std::make_unique<Gpu>();
   g->device = Device(kCUDA, index);
   check(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking));
@@ -36,6 +50,16 @@ Gpu* make_gpu(DeviceIndex index) {
 
 }  // namespace
 
+std::atomic<int> captures{0};
+
+// Only of one that could not be made: those in use live to the end.
+Gpu::~Gpu() {
+  if (tickets) std::ignore = cudaFree(tickets);
+  if (bad_index) std::ignore = cudaFreeHost(bad_index);
+  if (reached) std::ignore = cudaEventDestroy(reached);
+  if (stream) std::ignore = cudaStreamDestroy(stream);
+}
+
 int count_gpus() {
   static const int count = [] {
     int found = 0;
@@ -54,16 +78,27 @@ Gpu& gpu(Device device) {
     return *g;
   const std::lock_guard lock(making);
   if (Gpu* g = slot.load(std::memory_order_acquire)) return *g;
-  int before = 0;
-  check(cudaGetDevice(&before));
+  const Selected selected(index);
   slot.store(make_gpu(index), std::memory_order_release);
-  check(cudaSetDevice(before));
   return *slot.load();
 }
 
 void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument) {
   for (const std::atomic<Gpu*>& slot : gpus) {
     if (Gpu* g = slot.load(std::memory_order_acquire)) f(*g, argument);
+  }
+}
+
+void refuse_foreign_work(const Gpu& g) {
+  const std::thread::id self = std::this_thread::get_id();
+  const auto is_captured = [](const Gpu& other) { return other.arena.load(std::memory_order_acquire) != nullptr; };
+  check(!is_captured(g) || g.capturer.load() == self, "cuda::Graph: a graph is being captured on ", g.device,
+        " by another thread, whose graph this thread's work there would become part of");
+  if (is_captured(g)) return;
+  for (const std::atomic<Gpu*>& slot : gpus) {
+    const Gpu* other = slot.load(std::memory_order_acquire);
+    check(!other || !is_captured(*other) || other->capturer.load() != self, "cuda::Graph: work on ", g.device,
+          " cannot be captured: a graph holds one device's work, this one that of ", other ? other->device : g.device);
   }
 }
 

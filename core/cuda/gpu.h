@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <thread>
 
 #include "core/cuda/check.h"
 #include "core/tensor.h"
@@ -34,6 +35,12 @@ struct Gpu {
   std::atomic<std::uint64_t> readers{0};   // bits of the devices to which open_pool() has opened this one's pool
   std::atomic<Arena*> arena{nullptr};      // where memory comes from while a graph is captured on this device
   const std::uint64_t* replays = nullptr;  // while a graph is captured: how often it has run, in device memory
+  std::atomic<std::thread::id> capturer;   // who began to capture
+
+  Gpu() = default;
+  Gpu(const Gpu&) = delete;
+  Gpu& operator=(const Gpu&) = delete;
+  ~Gpu();
 };
 
 int count_gpus();
@@ -45,6 +52,15 @@ void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument);
 
 /// Makes the device the one that CUDA's calls of this thread are about.
 void use(Device device);
+
+/// How many graphs are being captured in the process.
+extern std::atomic<int> captures;
+void refuse_foreign_work(const Gpu& g);
+/// Throws Error if this thread's work on the device would slip into another thread's graph, or be left out of its own.
+inline void check_capture(const Gpu& g) {
+  if (captures.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    refuse_foreign_work(g);
+}
 
 /// Work queued on `later` from now on waits for what is queued on `earlier`; the host does not wait.
 void order(Gpu& earlier, Gpu& later);

@@ -84,6 +84,7 @@ Clique* clique_of(const std::vector<Gpu*>& gpus) {
 /// One group: `calls` makes every rank's calls, which start together when it has returned.
 template <class Calls> void together(std::span<const Device> devices, Calls calls) {
   const std::vector<Gpu*> gpus = gpus_of(devices);
+  for (const Gpu* g : gpus) check_capture(*g);
   const std::lock_guard lock(crossing());
   Clique* const clique = clique_of(gpus);
   halftone::check(clique != nullptr, "NCCL: it could not be started on these devices");

@@ -26,6 +26,7 @@ constexpr std::int64_t ceil_div(std::int64_t n, std::int64_t by) { return (n + b
 template <class... Params, class... Args>
 void launch(Gpu& g, void (*kernel)(Params...), dim3 blocks, dim3 threads, const Args&... args) {
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
+  check_capture(g);
   use(g.device);
   cudaLaunchConfig_t config{};
   config.gridDim = blocks;

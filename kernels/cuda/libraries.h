@@ -66,6 +66,7 @@ class Workspace {
 /// The calling thread's Context of a library on a device; its constructor takes the Gpu. A thread that ends leaves its
 /// contexts, with what they have learnt, to the next one: making a library's handle takes milliseconds.
 template <class Context> Context& context_of(Gpu& g) {
+  check_capture(g);
   using Place = std::pair<Gpu*, std::unique_ptr<Context>>;
   struct Left {
     std::mutex mutex;
