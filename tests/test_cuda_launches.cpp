@@ -11,6 +11,7 @@ namespace {
 
 struct Count {
   std::uint64_t launches = 0, waits = 0;
+  std::uint64_t pageable = 0, blocking = 0;  // copies of ordinary host memory; allocations that may wait for the device
 };
 
 template <class F> Count count(F f) {
@@ -20,6 +21,8 @@ template <class F> Count count(F f) {
   for (const cudasim::Counters& device : cudasim::counters()) {
     c.launches += device.launches + device.library_calls + device.memsets + device.device_to_device;
     c.waits += device.host_waits;
+    c.pageable += device.pageable_copies;
+    c.blocking += device.blocking_allocations;
   }
   return c;
 }
@@ -112,6 +115,8 @@ TEST_CASE("a training step never makes the host wait", "[cuda][launches]") {
   step();
   const Count c = count(step);
   CHECK(c.waits == 0);
+  CHECK(c.pageable == 0);
+  CHECK(c.blocking == 0);
   CHECK(c.launches <= 50);  // of 8 layers, a loss, a clipped and scaled update: count again before raising it
 }
 
