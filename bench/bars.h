@@ -43,6 +43,9 @@ inline const std::vector<Bar> kTimesFloat = {
     {"inference/batch_64", "bfloat16", 1.9},
 };
 
+// At least so much of as many times as there are devices, with a core for each.
+inline const std::vector<Bar> kOfDevices = {{"parallel_step/speedup/*", "", 0.85}};
+
 // At least so much of the bandwidth of a copy of 256 MB in the same run.
 inline const std::string kCopy = "gpu_kernels/copy_256MB";
 inline const std::vector<Bar> kOfCopy = {

@@ -2,12 +2,14 @@
 // The Python side is twins/gpu.py.
 #pragma once
 
+#include <dlfcn.h>
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,8 +20,9 @@ namespace bench {
 
 struct GpuOptions {
   std::string device = "cuda";
-  bool smoke = false;  // tiny sizes, each piece of work once: shows that a program runs, measures nothing
-  double seconds = 60;
+  bool smoke = false;      // tiny sizes, each piece of work once: shows that a program runs, measures nothing
+  bool unchecked = false;  // for later rounds: the results were compared with the CPU's in the first
+  double seconds = 25;
   std::string only;  // cases whose name contains it
 
   bool on_cuda() const { return Device(device).is_cuda(); }
@@ -57,34 +60,100 @@ struct GpuCase {
   std::function<void(double)> measure;
 };
 
-/// Measures every case, in equal shares of the time. A case that fails is told on stderr and does not stop the others.
-inline int run_cases(const GpuOptions& options, std::vector<GpuCase> cases) {
-  std::erase_if(cases, [&](const GpuCase& c) { return c.name.find(options.only) == std::string::npos; });
-  int failures = 0;
-  for (const GpuCase& c : cases) {
-    try {
-      c.measure(options.seconds / static_cast<double>(cases.size()));
-    } catch (const std::exception& error) {
-      fmt::print(stderr, "{}: FAILED: {}\n", c.name, error.what());
-      ++failures;
-    }
+/// Tells people and, by a line for the table, what was not measured and why.
+inline void emit_failure(const std::string& name, const std::string& why) {
+  using nlohmann::json;
+  const json line{{"name", name}, {"failed", why}};
+  fmt::print(stderr, "{}: FAILED: {}\n", name, why);
+  fmt::print("{}\n", line.dump(-1, ' ', false, json::error_handler_t::replace));
+  std::fflush(stdout);
+}
+
+/// Whether the device is still there. After some errors, a write to foreign memory for one, every call of this process
+/// fails, and only another process can go on.
+inline bool device_works(const GpuOptions& options) {
+  try {
+    wait(options);
     if (options.on_cuda()) empty_cache(Device(options.device));
+    return true;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "device lost: {}\n", error.what());
+    return false;
+  }
+}
+
+/// Why a case failed; empty when it did not.
+inline std::string run_case(const GpuCase& c, double budget) {
+  try {
+    c.measure(budget);
+    return {};
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+/// Measures every case, in equal shares of the time. A case that fails is told and does not stop the others, unless the
+/// device is lost with it. The prefix is what the names of a program's lines begin with.
+inline int run_cases(const GpuOptions& options, const std::string& prefix, std::vector<GpuCase> cases) {
+  std::erase_if(cases, [&](const GpuCase& c) { return c.name.find(options.only) == std::string::npos; });
+  std::size_t failures = 0;
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    const std::string why = run_case(cases[i], options.seconds / static_cast<double>(cases.size()));
+    if (!why.empty()) emit_failure(prefix + cases[i].name, why), ++failures;
+    if (device_works(options)) continue;
+    emit_failure(prefix + cases[i].name, str("device lost, and with it the other ", cases.size() - i - 1, " cases"));
+    std::_Exit(3);  // destructors would call the lost device
   }
   if (failures > 0) fmt::print(stderr, "{} of {} cases failed\n", failures, cases.size());
   return failures == 0 ? 0 : 1;
 }
 
-/// The main function of a GPU program: reads the options, sets the default device, runs the cases that `make` gives.
-inline int gpu_main(int argc, char** argv, const std::string& what,
-                    const std::function<std::vector<GpuCase>(const GpuOptions&)>& make) {
+/// The versions of the libraries that this process has loaded, asked of themselves: `cuDNN=9.13.0`, one a line. They
+/// are found by name, so that no header of theirs is needed, and none of them either.
+inline void print_software() {
+  const auto find = [](const char* function) { return dlsym(RTLD_DEFAULT, function); };
+  const auto given = [&](const char* function) {  // by functions that write it to an int
+    int version = 0;
+    if (auto* const ask = reinterpret_cast<int (*)(int*)>(find(function))) ask(&version);
+    return static_cast<std::size_t>(version);
+  };
+  const auto returned = [&](const char* function) {
+    auto* const ask = reinterpret_cast<std::size_t (*)()>(find(function));
+    return ask == nullptr ? 0 : ask();
+  };
+  const auto cuda = [](std::size_t version) {
+    return version == 0 ? "" : str(version / 1000, '.', version % 1000 / 10);
+  };
+  const auto library = [](std::size_t version) {
+    return version == 0 ? "" : str(version / 10000, '.', version / 100 % 100, '.', version % 100);
+  };
+  for (const auto& [name, version] : {std::pair{"CUDA of the driver", cuda(given("cudaDriverGetVersion"))},
+                                      {"CUDA runtime", cuda(given("cudaRuntimeGetVersion"))},
+                                      {"cuBLASLt", library(returned("cublasLtGetVersion"))},
+                                      {"cuDNN", library(returned("cudnnGetVersion"))},
+                                      {"NCCL", library(given("ncclGetVersion"))}})
+    if (!version.empty()) fmt::print("{}={}\n", name, version);
+}
+
+/// The main function of a GPU program <name>: reads the options, sets the default device, runs the cases that `make`
+/// gives. Whatever goes wrong is told by a line, never by an abort, which would lose what was measured.
+inline int gpu_main(int argc, char** argv, const std::string& name, const std::string& what,
+                    const std::function<std::vector<GpuCase>(const GpuOptions&)>& make) try {
   GpuOptions options;
+  bool software = false;
   if (const char* device = std::getenv("HALFTONE_TEST_DEVICE")) options.device = device;
   CLI::App app(what);
   app.add_option("--device", options.device, "where to measure: cuda, cuda:1; cpu only shows that the program runs");
   app.add_option("--seconds", options.seconds, "how long to measure, about");
   app.add_option("--only", options.only, "only the cases whose name contains this");
   app.add_flag("--smoke", options.smoke, "tiny sizes and one call each, to show that the program runs");
+  app.add_flag("--unchecked", options.unchecked, "do not compare results with the CPU's");
+  app.add_flag("--software", software, "print the versions of the GPU's libraries, and end");
   CLI11_PARSE(app, argc, argv);
+  if (software) {
+    print_software();
+    return 0;
+  }
   if (options.on_cuda() && !cuda::is_available()) {
     fmt::print(stderr,
                "{}: there is no CUDA device here, or this build has no CUDA (-DHALFTONE_CUDA=ON); "
@@ -94,7 +163,10 @@ inline int gpu_main(int argc, char** argv, const std::string& what,
   }
   set_default_device(Device(options.device));
   manual_seed(0);
-  return run_cases(options, make(options));
+  return run_cases(options, name + "/", make(options));
+} catch (const std::exception& error) {
+  emit_failure(name, error.what());
+  std::_Exit(3);
 }
 
 /// Throws unless every element of `actual` is within `tolerance` of `expected`'s largest magnitude. On the CPU.

@@ -42,5 +42,5 @@ std::vector<GpuCase> cases(const GpuOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return bench::gpu_main(argc, argv, "The host's cost of an op on a tiny tensor.", cases);
+  return bench::gpu_main(argc, argv, "gpu_dispatch", "The host's cost of an op on a tiny tensor.", cases);
 }

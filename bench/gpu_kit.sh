@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Packs what the build takes from Debian's packages into one archive, for a machine that has a compiler and CUDA but not
 # these, and no network: gpu_kit.sh <archive>. Headers, CMake files and shared libraries, as the packages lay them out.
+# Packed by gzip, which every machine has.
 set -euo pipefail
 
 archive=$1
@@ -25,7 +26,7 @@ for package in "${packages[@]}"; do
 done
 mkdir -p "$(dirname "$archive")"
 sort -u "$scratch/list" | tar -C / --owner=0 --group=0 -T - -cf "$scratch/kit.tar"
-xz -9 -T0 <"$scratch/kit.tar" >"$archive.partial"
+gzip -9n <"$scratch/kit.tar" >"$archive.partial"
 [[ $(stat -c %s "$archive.partial") -lt $most ]] || fail "the archive is larger than 40 MiB"
 mv "$archive.partial" "$archive"
 echo "[gpu] $archive: $(wc -l <"$scratch/list") files, $(($(stat -c %s "$archive") >> 10)) KiB" >&2

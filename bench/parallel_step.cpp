@@ -39,15 +39,15 @@ void measure(const NamedNet& named, std::int64_t rows, Dtype dtype, int count) {
   const double team = step_time([&](const Tensor& x) { return net->forward(x); }, net->parameters(), batch, dtype);
   nn::DataParallel parallel(net, nn::DataParallelOptions().device_ids(cpus(count)).replica_factory(named.make));
   const double many = step_time([&](const Tensor& x) { return parallel(x); }, net->parameters(), batch, dtype);
-  emit("parallel_step/" + name + "/speedup", one / many, "x", dtype, count);
-  emit("parallel_step/" + name + "/threads_of_one_device", one / team, "x", dtype, count);
+  emit("parallel_step/speedup/" + name, one / many, "x", dtype, count);
+  emit("parallel_step/threads_of_one_device/" + name, one / team, "x", dtype, count);
 
   const NoGradGuard no_grad;
   set_num_threads(1);
   const double forward_one = seconds_a_call([&] { net->forward(batch.data); });
   set_num_threads(count);
-  emit("parallel_step/" + name + "/forward_speedup", forward_one / seconds_a_call([&] { parallel(batch.data); }), "x",
-       dtype, count);
+  emit("parallel_step/forward_speedup/" + name, forward_one / seconds_a_call([&] { parallel(batch.data); }), "x", dtype,
+       count);
 }
 
 void measure_overhead(int count) {

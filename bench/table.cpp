@@ -6,12 +6,14 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "bench/bars.h"
@@ -29,7 +31,13 @@ struct Value {
 };
 using Values = std::map<Key, Value>;
 
-bool more_is_better(const std::string& unit) { return unit.ends_with("/s"); }
+/// What is known of one side: halftone or PyTorch.
+struct Measured {
+  Values values;
+  std::vector<std::pair<std::string, std::string>> missing;  // what was not measured, and why
+};
+
+bool more_is_better(const std::string& unit) { return unit.ends_with("/s") || unit == "x"; }
 
 /// How many times better `a` is than `b`.
 double times_better(const Value& a, const Value& b) {
@@ -53,21 +61,24 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-/// The median of each benchmark's values. Lines that are no JSON objects are what a program told people.
-Values read_values(const std::string& path) {
+/// The median of each benchmark's values. Lines that are no JSON objects are what a program told people; the last can
+/// be half a line, when its program was stopped.
+Measured read_lines(const std::string& path) {
   std::map<Key, std::vector<double>> all;
   std::map<Key, std::string> units;
+  Measured measured;
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     const json object = json::parse(line, nullptr, false);
-    if (!object.is_object() || !object.contains("name") || !object["value"].is_number()) continue;
+    if (!object.is_object() || !object.contains("name")) continue;
+    if (object.contains("failed")) measured.missing.emplace_back(object["name"], object["failed"]);
+    if (!object.contains("value") || !object["value"].is_number()) continue;
     const Key key{object["name"], object["dtype"], object["threads"]};
     all[key].push_back(object["value"]);
     units[key] = object["unit"];
   }
-  Values medians;
-  for (const auto& [key, values] : all) medians[key] = {median(values), units[key]};
-  return medians;
+  for (const auto& [key, values] : all) measured.values[key] = {median(values), units[key]};
+  return measured;
 }
 
 std::string number(double value) {
@@ -148,8 +159,8 @@ Table against_float(const Values& ours) {
   for (const auto& [key, value] : ours) {
     const auto& [name, dtype, threads] = key;
     const auto full = ours.find({name, "float32", threads});
-    // Bytes a second say nothing of dtypes: the same bytes are other work.
-    if (dtype == "float32" || full == ours.end() || value.unit == "GB/s") continue;
+    // Bytes a second and speed-ups say nothing of dtypes.
+    if (dtype == "float32" || full == ours.end() || value.unit == "GB/s" || value.unit == "x") continue;
     const double times = times_better(value, full->second);
     table.rows.push_back({name, dtype, std::to_string(threads), fmt::format("{:.2f}", times),
                           verdict(find_bar(kTimesFloat, key), times)});
@@ -174,6 +185,26 @@ Table against_copy(const Values& ours, const Values& torch) {
   return table;
 }
 
+Table against_threads(const Values& ours) {
+  Table table{"speed-up as a share of the devices", {"benchmark", "dtype", "devices", "times", "share", "bar"}, {}};
+  for (const auto& [key, value] : ours) {
+    const auto bar = find_bar(kOfDevices, key);
+    if (!bar) continue;
+    const auto& [name, dtype, devices] = key;
+    const double share = value.value / devices;
+    table.rows.push_back({name, dtype, std::to_string(devices), fmt::format("{:.2f}", value.value),
+                          fmt::format("{:.2f}", share), verdict(bar, share)});
+  }
+  return table;
+}
+
+Table not_measured(const Measured& ours, const Measured& torch) {
+  Table table{"not measured", {"benchmark", "whose", "why"}, {}};
+  for (const auto& [name, why] : ours.missing) table.rows.push_back({name, "halftone's", why});
+  for (const auto& [name, why] : torch.missing) table.rows.push_back({name, "PyTorch's", why});
+  return table;
+}
+
 json to_json(const Values& values) {
   json list = json::array();
   for (const auto& [key, value] : values) {
@@ -184,36 +215,72 @@ json to_json(const Values& values) {
   return list;
 }
 
-void write_json(const std::string& path, const std::string& machine, const Values& ours, const Values& torch) {
-  std::ofstream file(path);
-  file << json{{"machine", machine}, {"halftone", to_json(ours)}, {"pytorch", to_json(torch)}}.dump(1) << '\n';
-  halftone::check(file.good(), "cannot write ", path);
+json to_json(const Measured& measured) {
+  json list = json::array();
+  for (const auto& [name, why] : measured.missing) list.push_back({{"name", name}, {"why", why}});
+  return list;
 }
 
-void write_markdown(const std::string& path, const std::string& machine, const std::vector<Table>& tables) {
-  std::ofstream file(path);
-  file << "# " << machine << '\n';
-  for (const Table& table : tables) write_markdown(file, table);
-  halftone::check(file.good(), "cannot write ", path);
+/// What it was measured on, and when.
+struct Circumstances {
+  std::string machine;
+  std::vector<std::string> software;  // "cuDNN=9.13.0"
+
+  std::map<std::string, std::string> versions() const {
+    std::map<std::string, std::string> all;
+    for (const std::string& one : software)
+      if (const auto at = one.find('='); at != one.npos) all[one.substr(0, at)] = one.substr(at + 1);
+    return all;
+  }
+};
+
+/// Writes a file as a whole or not at all: who is stopped meanwhile leaves the one before.
+template <class F> void write_whole(const std::string& path, F write) {
+  std::ofstream file(path + ".partial");
+  write(file);
+  file.close();
+  halftone::check(file.good() && std::rename((path + ".partial").c_str(), path.c_str()) == 0, "cannot write ", path);
+}
+
+void write_json(const std::string& path, const Circumstances& where, const Measured& ours, const Measured& torch) {
+  const json all{{"machine", where.machine},
+                 {"software", where.versions()},
+                 {"halftone", to_json(ours.values)},
+                 {"pytorch", to_json(torch.values)},
+                 {"not_measured", {{"halftone", to_json(ours)}, {"pytorch", to_json(torch)}}}};
+  write_whole(path,
+              [&](std::ostream& file) { file << all.dump(1, ' ', false, json::error_handler_t::replace) << '\n'; });
+}
+
+void write_markdown(const std::string& path, const Circumstances& where, const std::vector<Table>& tables) {
+  write_whole(path, [&](std::ostream& file) {
+    file << "# " << where.machine << "\n\n";
+    for (const auto& [library, version] : where.versions()) file << "- " << library << ' ' << version << '\n';
+    for (const Table& table : tables) write_markdown(file, table);
+  });
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string ours_path, torch_path, json_path, markdown_path, machine;
+  std::string ours_path, torch_path, json_path, markdown_path;
+  Circumstances where;
   CLI::App app("Prints the table of benchmarks.");
   app.add_option("--ours", ours_path, "JSON lines of halftone's programs")->required();
   app.add_option("--torch", torch_path, "JSON lines of PyTorch's twins");
-  app.add_option("--machine", machine, "what it ran on");
+  app.add_option("--machine", where.machine, "what it ran on, and when");
+  app.add_option("--software", where.software, "a library and its version: cuDNN=9.13.0");
   app.add_option("--json", json_path, "write the medians here");
   app.add_option("--markdown", markdown_path, "write the tables here too");
   CLI11_PARSE(app, argc, argv);
-  const Values ours = read_values(ours_path);
-  const Values torch = torch_path.empty() ? Values() : read_values(torch_path);
-  fmt::print("{}\n", machine);
-  const std::vector<Table> tables{against_torch(ours, torch), against_float(ours), against_copy(ours, torch)};
+  const Measured ours = read_lines(ours_path);
+  const Measured torch = torch_path.empty() ? Measured() : read_lines(torch_path);
+  fmt::print("{}\n", where.machine);
+  const std::vector<Table> tables{against_torch(ours.values, torch.values), against_float(ours.values),
+                                  against_copy(ours.values, torch.values), against_threads(ours.values),
+                                  not_measured(ours, torch)};
   for (const Table& table : tables) print(table);
-  if (torch.empty()) fmt::print("\nPyTorch is not installed: no ratios\n");
-  if (!json_path.empty()) write_json(json_path, machine, ours, torch);
-  if (!markdown_path.empty()) write_markdown(markdown_path, machine, tables);
+  if (torch.values.empty()) fmt::print("\nno figures of PyTorch: no ratios\n");
+  if (!json_path.empty()) write_json(json_path, where, ours, torch);
+  if (!markdown_path.empty()) write_markdown(markdown_path, where, tables);
 }

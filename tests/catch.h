@@ -17,3 +17,14 @@ inline auto ContainsSubstring(const std::string& part) { return Contains(part); 
 }  // namespace Matchers
 }  // namespace Catch
 #endif
+
+namespace halftone::test {
+
+/// Ends the test case here, without failing it, and prints why. Catch2 has SKIP from version 3.3 on only, and its exit
+/// status when every case was skipped would read as a failure.
+[[noreturn]] inline void skip(const std::string& why) {
+  WARN("skipped: " << why);
+  throw Catch::TestFailureException();
+}
+
+}  // namespace halftone::test

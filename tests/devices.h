@@ -5,14 +5,21 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/error.h"
 #include "core/runtime.h"
+#include "tests/catch.h"
 
 namespace halftone::test {
 
-/// `count` different devices of the kind under test; the first is the one on which factories make tensors.
+/// How many devices of the kind under test there are.
+inline int device_count() { return runtime(get_default_device().type()).device_count(); }
+
+/// `count` different devices of the kind under test; the first is the one on which factories make tensors. A machine
+/// with fewer, say a single GPU, skips the test case.
 inline std::vector<Device> devices(int count) {
   const DeviceType type = get_default_device().type();
-  const int first = std::max<int>(canonical(get_default_device()).index(), 0), there = runtime(type).device_count();
+  const int first = std::max<int>(canonical(get_default_device()).index(), 0), there = device_count();
+  if (there < count) skip(str("it takes ", count, ' ', type, " devices, and there are ", there));
   std::vector<Device> all;
   for (int i = 0; i < count; ++i) all.push_back(canonical(Device(type, static_cast<DeviceIndex>((first + i) % there))));
   return all;

@@ -60,6 +60,8 @@ std::vector<double> measure(const std::string& name, int64_t calls) {
 asked = options()
 torch.set_default_device("cpu")
 module = load_inline("halftone_gpu_dispatch_twin", SOURCE, functions=["measure"], extra_cflags=["-O2"])
+if asked.prepare:
+    raise SystemExit
 names = ["no_grad", "grad", "forward_backward", "linear", "linear_autocast_cached"]
 for name, cost in zip(names, module.measure(asked.device, 1 if asked.smoke else 5000)):
     emit("gpu_dispatch/" + name, cost, "us", "float16" if "autocast" in name else "float32", 1)
