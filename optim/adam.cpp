@@ -50,13 +50,13 @@ struct AdamBatch {
     const auto [grad_scale, found_inf] = scaling.on(params[0].device());
     const Tensor skipped = skip_counter(found_inf.defined() || capturable);
     step.replayed = cuda::is_capturing(params[0].device());
-    for (AdamParamState* state : states) {
+    step.steps = static_cast<double>(states[0]->attempted_ + 1);
+    backend(params[0]).adam(step.corrected(step.steps), targets, grads, first, second, second_max, grad_scale,
+                            found_inf, skipped);
+    for (AdamParamState* state : states) {  // after the call: a step that failed is none
       ++state->attempted_;
       state->skipped_ = skipped;
     }
-    step.steps = static_cast<double>(states[0]->attempted_);
-    backend(params[0]).adam(step.corrected(step.steps), targets, grads, first, second, second_max, grad_scale,
-                            found_inf, skipped);
     bump_versions(targets);
     if (grad_scale.defined()) bump_versions(grads);
     for (std::size_t i = 0; i < params.size(); ++i) {
