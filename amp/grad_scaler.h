@@ -15,6 +15,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "core/map_tensors.h"
 #include "kernels/updates.h"
 #include "optim/clip.h"
 #include "optim/scaled_optimizer.h"
@@ -73,9 +74,9 @@ class GradScaler {
   explicit GradScaler(DeviceType device = kCUDA, GradScalerOptions options = {});
   explicit GradScaler(std::string_view device, GradScalerOptions options = {});
 
-  /// The outputs times the scale: a tensor, or vectors, arrays, tuples, pairs and maps of such at any depth. float16
-  /// outputs are multiplied in float32: 65536 is infinite in float16.
-  template <class T> T scale(const T& outputs);
+  /// The outputs times the scale: a tensor, or vectors, arrays, optionals, tuples, pairs and maps of such at any depth,
+  /// where what is no tensor stays as it is. float16 outputs are multiplied in float32: 65536 is infinite in float16.
+  template <class T> auto scale(const T& outputs);
   Tensor scale(const Tensor& output);
 
   /// Divides the gradients of the optimizer's parameters by the scale now, to look at them or to clip them.
@@ -170,22 +171,10 @@ class GradScaler {
   std::int64_t updates_ = 0;
 };
 
-template <class T> T GradScaler::scale(const T& outputs) {
-  const auto scaled = [this](const auto&... items) { return T{scale(items)...}; };
-  if constexpr (requires { std::tuple_size<T>::value; }) {
-    return std::apply(scaled, outputs);
-  } else if constexpr (requires { typename T::mapped_type; }) {
-    T result = outputs;
-    for (auto& [key, value] : result) value = scale(value);
-    return result;
-  } else {
-    static_assert(
-        !std::is_convertible_v<T, std::string_view> && requires { typename T::value_type; },
-        "GradScaler::scale takes tensors, and vectors, arrays, tuples and maps of tensors");
-    T result = outputs;
-    for (auto& value : result) value = scale(value);
-    return result;
-  }
+template <class T> auto GradScaler::scale(const T& outputs) {
+  static_assert(holds_tensors<T>(),
+                "GradScaler::scale takes tensors, and vectors, arrays, optionals, tuples and maps of tensors");
+  return map_tensors(outputs, [this](const Tensor& output) { return scale(output); });
 }
 
 }  // namespace halftone::amp

@@ -1,6 +1,8 @@
 // The gradient scaler: its rule, the order of its calls, its errors, and PyTorch's scenarios under their names.
+#include <array>
 #include <cmath>
 #include <limits>
+#include <unordered_map>
 
 #include "amp/amp.h"
 #include "autograd/engine.h"
@@ -95,6 +97,26 @@ TEST_CASE("test_grad_scaling_scale: tensors at any depth are scaled, containers 
   CHECK_THROWS_WITH(scaler.scale(Tensor()),
                     ContainsSubstring("outputs must be floating tensors, got an undefined tensor"));
   CHECK_THROWS_WITH(scaler.scale(ones({2}, kInt64)), ContainsSubstring("int64[2]"));
+}
+
+TEST_CASE("every kind of container is scaled; what is no tensor in it stays", "[amp][scaler]") {
+  GradScaler scaler = scaler_of(2), disabled(kind(), {.enabled = false});
+  const Tensor t = full({}, 4.0);
+  using Dict = OrderedDict<std::string, Tensor>;
+  const Dict dict = scaler.scale(Dict{{"b", t}, {"a", t}});
+  CHECK(dict.keys() == std::vector<std::string>{"b", "a"});
+  CHECK(first(dict["a"]) == 8);
+  CHECK(first(*scaler.scale(optional<Tensor>(t))) == 8);
+  CHECK(!scaler.scale(optional<Tensor>()));
+  CHECK(first(scaler.scale(std::array<Tensor, 2>{t, t})[1]) == 8);
+  CHECK(first(scaler.scale(std::unordered_map<int, std::vector<Dict>>{{1, {dict}}}).at(1)[0]["b"]) == 16);
+  const std::vector<Tensor> list{t, t};
+  CHECK(first(scaler.scale(TensorList(list))[1]) == 8);
+  const auto [loss, count, name] = scaler.scale(std::tuple{t, 3, std::string("text")});
+  CHECK(first(loss) == 8);
+  CHECK(count == 3);
+  CHECK(name == "text");
+  CHECK(disabled.scale(Dict{{"a", t}})["a"].is_same(t));
 }
 
 TEST_CASE("G1: a float16 loss is scaled in float32, with one axis too", "[amp][scaler]") {
