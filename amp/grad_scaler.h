@@ -138,7 +138,7 @@ class GradScaler {
   using ByDevice = optim::ByDevice;
 
   template <class T> void change(T GradScalerOptions::*field, T value);
-  void check_started(const char* call) const;
+  void check_started(const char* call);
   OptimizerRecord& record_for(optim::Optimizer& optimizer, Call call);
   static ByDevice gradients(const optim::Optimizer& optimizer, Half half);
   static void check_has_gradients(const ByDevice& gradients);
@@ -149,10 +149,14 @@ class GradScaler {
   void check_and_multiply(const ByDevice& gradients, const Tensor& factor, std::vector<Tensor>& flags);
   Tensor fresh_flag(Device device);
   std::vector<Tensor> fresh_flags(const ByDevice& gradients);
+  Tensor one_on(Device device);
   Tensor scale_on(Device device);
   Tensor total(const std::vector<Tensor>& flags) const;
   void begin(Device device);
-  void end_iteration(Tensor new_scale, Tensor new_counts);
+  void note_capture();
+  void set_scale(Tensor scale);
+  void advance(const Tensor& flag);
+  void end_iteration();
   void watch_skips() const;
   std::vector<std::int32_t> counts() const;
   ScaleRule rule() const;
@@ -160,6 +164,7 @@ class GradScaler {
   GradScalerOptions options_;
   ScaleState initial_;
   Tensor scale_, counts_;  // ScaleState on the device, from the first scale() on
+  bool in_graph_ = false;  // a captured graph knows their addresses: they are written to, not replaced
   std::unordered_map<optim::Optimizer*, OptimizerRecord> records_;
   std::unordered_map<Device, Tensor> scales_, ones_;  // by device
   struct FlagBlock {

@@ -302,4 +302,28 @@ TEST_CASE("an optimizer's step that fails leaves no trace", "[cuda][failures]") 
   }
 }
 
+TEST_CASE("a scaler whose call fails goes on as if it had not been made", "[cuda][failures]") {
+  const Tensor w = ones({4}, Device(kCUDA, 0)).requires_grad_();
+  optim::SGD sgd({w}, 1.0);
+  amp::GradScaler scaler(kCUDA, {.init_scale = 8, .growth_interval = 1});
+  const auto fails_once = [](cudasim::Kind kind, auto call) {
+    cudasim::fail_call(kind, 1);
+    CHECK(message_of_error(call) != "no error");
+    cudasim::clear_failures();
+    return call();
+  };
+  const Tensor loss = w.sum();
+  for (const cudasim::Kind kind : {cudasim::Kind::copy, cudasim::Kind::launch}) {
+    cudasim::fail_call(kind, 1);
+    CHECK(message_of_error([&] { scaler.scale(loss); }) != "no error");  // it cannot begin
+    cudasim::clear_failures();
+  }
+  scaler.scale(loss).backward();
+  fails_once(cudasim::Kind::launch, [&] { scaler.step(sgd); });
+  CHECK(w.sum().item<float>() == 0);
+  fails_once(cudasim::Kind::launch, [&] { scaler.update(); });
+  CHECK(scaler.get_scale() == 16);
+  CHECK(scaler.history().size() == 1);
+}
+
 #endif
