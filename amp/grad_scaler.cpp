@@ -142,13 +142,13 @@ void GradScaler::check_has_flags(const std::vector<Tensor>& flags) {
         "had a gradient");
 }
 
-// A zero for a check to set. They come from blocks: zeroing costs a launch in 64 steps, not one a step, and whoever
-// holds an old flag can still read it.
+// A zero for a check to set, of its own, so that whoever holds an old flag can still read it. update() makes as many as
+// were used without a launch; beside the scale's device they come in blocks.
 Tensor GradScaler::fresh_flag(Device device) {
   constexpr std::int64_t kBlock = 64;
   if (cuda::is_capturing(device)) return zeros({}, TensorOptions(kFloat32).device(device));  // anew at every replay
   FlagBlock& block = flag_blocks_[device];
-  if (!block.zeros.defined() || block.used == kBlock)
+  if (!block.zeros.defined() || block.used == block.zeros.numel())
     block = {zeros({kBlock}, TensorOptions(kFloat32).device(device)), 0};
   return alias(block.zeros, {}, {}, block.used++);
 }
@@ -281,21 +281,24 @@ void GradScaler::update() {
   check(!flags.empty(), "GradScaler.update: No inf checks were recorded prior to update. Call step() first");
   const Tensor flag = total(flags);
   if (cuda::is_capturing(scale_.device())) {
-    advance(flag);
+    advance(flag, {});
     return end_iteration();
   }
   Past past{updates_, in_graph_ ? scale_.clone() : scale_, flag};
-  advance(flag);
+  FlagBlock next{empty({std::ranges::count(flags, scale_.device(), &Tensor::device)}, scale_.options())};
+  advance(flag, next.zeros);
   end_iteration();
+  flag_blocks_[scale_.device()] = std::move(next);
   history_.push_back(std::move(past));
   if (history_.size() > options_.history) history_.pop_front();
   ++updates_;
   watch_skips();
 }
 
-void GradScaler::advance(const Tensor& flag) {
+// `zeroed` becomes zeros in the same launch.
+void GradScaler::advance(const Tensor& flag, const Tensor& zeroed) {
   Tensor new_scale = in_graph_ ? scale_ : empty_like(scale_), new_counts = in_graph_ ? counts_ : empty_like(counts_);
-  backend(scale_).next_scale(rule(), scale_, counts_, flag, new_scale, new_counts);
+  backend(scale_).next_scale(rule(), scale_, counts_, flag, new_scale, new_counts, zeroed);
   if (in_graph_) optim::bump_versions({scale_});
   scale_ = std::move(new_scale);
   counts_ = std::move(new_counts);

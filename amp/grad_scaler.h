@@ -155,7 +155,7 @@ class GradScaler {
   void begin(Device device);
   void note_capture();
   void set_scale(Tensor scale);
-  void advance(const Tensor& flag);
+  void advance(const Tensor& flag, const Tensor& zeroed);
   void end_iteration();
   void watch_skips() const;
   std::vector<std::int32_t> counts() const;
