@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/staged.h"
 #include "kernels/distinct.h"
+#include "kernels/list_check.h"
 
 namespace halftone {
 namespace {
@@ -241,6 +242,7 @@ template <class F> void update_each(TensorList tensors, F f) {
 }  // namespace
 
 void CpuBackend::unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) {
+  check_one_device("unscale", tensors, found_inf);
   const float by = read_float(factor);
   std::atomic<bool> overflowed{false};
   update_each(tensors, [&]<class C>(C* x, std::int64_t n) {

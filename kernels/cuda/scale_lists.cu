@@ -4,6 +4,7 @@
 // scale. Gradients that are to be seen clipped take one more: the norm must be known before they are divided.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/lists.cuh"
+#include "kernels/list_check.h"
 
 namespace halftone {
 
@@ -78,6 +79,7 @@ __global__ void next_state(ScaleRule rule, const float* scale, const std::int32_
 }  // namespace
 
 void CudaBackend::unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) {
+  check_one_device("unscale", tensors, found_inf);
   update_each(*this, tensors, [&]<int Capacity>(const ListArgument<1, Capacity>& list, int pieces) {
     launch(gpu(found_inf), &unscale_list<Capacity>, grid(pieces), kThreads, list,
            static_cast<const float*>(factor.data_ptr<float>()), found_inf.data_ptr<float>());
