@@ -9,6 +9,7 @@
 #include "autograd/engine.h"
 #include "autograd/ops.h"
 #include "core/runtime.h"
+#include "nn/linear.h"
 #include "optim/optim.h"
 #include "tests/autocast_cases.h"
 #include "tests/catch.h"
@@ -359,6 +360,62 @@ TEST_CASE("A2: a weight changed in place inside a region is seen", "[amp][cache]
   w.set_data(zeros({n, n}));
   CHECK(x.mm(w)[0][0].item<double>() == 0);
   CHECK(amp::autocast_cache().entries == 1);
+}
+
+TEST_CASE("a weight that is bound to another part of the same memory is seen", "[amp][cache]") {
+  const Tensor both = stack({arange(n * n).reshape({n, n}).to(kFloat32), full({n, n}, 2.0)}), x = ones({n, n});
+  const Tensor w = weight();
+  const amp::autocast region(kind());
+  for (const Tensor& part : {both[0], both[1], both[0].t(), both[0]}) {
+    w.set_data(part);
+    CHECK(x.mm(w).equal(x.mm(part)));
+  }
+}
+
+TEST_CASE("frozen parameters of a module are cast once, whether ops are recorded or not", "[amp][cache]") {
+  const nn::Linear net(n, n);
+  net->to(get_default_device());
+  net->requires_grad_(false);
+  const Tensor x = ones({n, n});
+  const amp::autocast region(kind());
+  for (const bool record : {false, true}) {
+    const AutoGradMode mode(record);
+    for (int i = 0; i < 2; ++i) CHECK(!net(x).requires_grad());
+  }
+  CHECK(amp::autocast_cache().misses == 2);  // weight and bias
+  CHECK(amp::autocast_cache().hits == 6);
+  net->weight.fill_(1);
+  net->bias.fill_(0);
+  CHECK(net(x)[0][0].item<double>() == n);
+}
+
+TEST_CASE("a parameter that is frozen or unfrozen in a region is cast anew", "[amp][cache]") {
+  const nn::Linear net(n, n);
+  net->to(get_default_device());
+  const Tensor x = ones({n, n});
+  const amp::autocast region(kind());
+  for (const bool trained : {false, true, false, true}) {
+    net->requires_grad_(trained);
+    const Tensor y = net(x);
+    CHECK(y.requires_grad() == trained);
+    if (trained) y.sum().backward();
+  }
+  CHECK(net->weight.grad()[0][0].item<double>() == 2 * n);
+}
+
+TEST_CASE("parameters stay parameters in conversions and copies of their module", "[amp][cache]") {
+  const nn::Linear net(n, n);
+  net->half();
+  net->to(get_default_device(), kFloat32);
+  const auto copy = std::dynamic_pointer_cast<nn::LinearImpl>(net->clone());
+  const Tensor x = ones({n, n});
+  for (nn::LinearImpl* const module : {net.get(), copy.get()}) {
+    module->requires_grad_(false);
+    const amp::autocast region(kind());
+    module->forward(x), module->forward(x);
+    CHECK(amp::autocast_cache().misses == 2);
+    CHECK(amp::autocast_cache().hits == 2);
+  }
 }
 
 TEST_CASE("A3: nested regions of different dtypes on one weight", "[amp][cache]") {
