@@ -15,6 +15,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "core/map_tensors.h"
 #include "kernels/updates.h"
 #include "optim/clip.h"
 #include "optim/scaled_optimizer.h"
@@ -73,9 +74,9 @@ class GradScaler {
   explicit GradScaler(DeviceType device = kCUDA, GradScalerOptions options = {});
   explicit GradScaler(std::string_view device, GradScalerOptions options = {});
 
-  /// The outputs times the scale: a tensor, or vectors, arrays, tuples, pairs and maps of such at any depth. float16
-  /// outputs are multiplied in float32: 65536 is infinite in float16.
-  template <class T> T scale(const T& outputs);
+  /// The outputs times the scale: a tensor, or vectors, arrays, optionals, tuples, pairs and maps of such at any depth,
+  /// where what is no tensor stays as it is. float16 outputs are multiplied in float32: 65536 is infinite in float16.
+  template <class T> auto scale(const T& outputs);
   Tensor scale(const Tensor& output);
 
   /// Divides the gradients of the optimizer's parameters by the scale now, to look at them or to clip them.
@@ -137,7 +138,7 @@ class GradScaler {
   using ByDevice = optim::ByDevice;
 
   template <class T> void change(T GradScalerOptions::*field, T value);
-  void check_started(const char* call) const;
+  void check_started(const char* call);
   OptimizerRecord& record_for(optim::Optimizer& optimizer, Call call);
   static ByDevice gradients(const optim::Optimizer& optimizer, Half half);
   static void check_has_gradients(const ByDevice& gradients);
@@ -148,10 +149,14 @@ class GradScaler {
   void check_and_multiply(const ByDevice& gradients, const Tensor& factor, std::vector<Tensor>& flags);
   Tensor fresh_flag(Device device);
   std::vector<Tensor> fresh_flags(const ByDevice& gradients);
+  Tensor one_on(Device device);
   Tensor scale_on(Device device);
   Tensor total(const std::vector<Tensor>& flags) const;
   void begin(Device device);
-  void end_iteration(Tensor new_scale, Tensor new_counts);
+  void note_capture();
+  void set_scale(Tensor scale);
+  void advance(const Tensor& flag, const Tensor& zeroed);
+  void end_iteration();
   void watch_skips() const;
   std::vector<std::int32_t> counts() const;
   ScaleRule rule() const;
@@ -159,6 +164,7 @@ class GradScaler {
   GradScalerOptions options_;
   ScaleState initial_;
   Tensor scale_, counts_;  // ScaleState on the device, from the first scale() on
+  bool in_graph_ = false;  // a captured graph knows their addresses: they are written to, not replaced
   std::unordered_map<optim::Optimizer*, OptimizerRecord> records_;
   std::unordered_map<Device, Tensor> scales_, ones_;  // by device
   struct FlagBlock {
@@ -170,22 +176,10 @@ class GradScaler {
   std::int64_t updates_ = 0;
 };
 
-template <class T> T GradScaler::scale(const T& outputs) {
-  const auto scaled = [this](const auto&... items) { return T{scale(items)...}; };
-  if constexpr (requires { std::tuple_size<T>::value; }) {
-    return std::apply(scaled, outputs);
-  } else if constexpr (requires { typename T::mapped_type; }) {
-    T result = outputs;
-    for (auto& [key, value] : result) value = scale(value);
-    return result;
-  } else {
-    static_assert(
-        !std::is_convertible_v<T, std::string_view> && requires { typename T::value_type; },
-        "GradScaler::scale takes tensors, and vectors, arrays, tuples and maps of tensors");
-    T result = outputs;
-    for (auto& value : result) value = scale(value);
-    return result;
-  }
+template <class T> auto GradScaler::scale(const T& outputs) {
+  static_assert(holds_tensors<T>(),
+                "GradScaler::scale takes tensors, and vectors, arrays, optionals, tuples and maps of tensors");
+  return map_tensors(outputs, [this](const Tensor& output) { return scale(output); });
 }
 
 }  // namespace halftone::amp

@@ -55,8 +55,9 @@ class LeafNode final : public Node {
     } else if (context.record) {
       state.grad = g.clone();
     } else {
-      state.grad = empty_like(leaf, TensorOptions(g.dtype()));
-      backend(leaf).copy(g, state.grad);
+      Tensor copy = empty_like(leaf, TensorOptions(g.dtype()));
+      backend(leaf).copy(g, copy);
+      state.grad = std::move(copy);  // last: a copy that fails leaves none
     }
   }
 

@@ -153,11 +153,12 @@ class Backend {
                     TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf,
                     const Tensor& skipped = {}) = 0;
   /// A scaler's state, `scale` (float, one element) and `counts` (int32: clean_steps, skipped, skipped_in_a_row), after
-  /// a step; written to tensors of their own, as a graph may have saved the old ones.
+  /// a step; written to tensors of their own, as a graph may have saved the old ones, or in place. `flags` (float,
+  /// contiguous, may be undefined) are set to 0, which spares the next step's checks a launch.
   virtual void next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
-                          Tensor& new_scale, Tensor& new_counts) = 0;
+                          Tensor& new_scale, Tensor& new_counts, const Tensor& flags = {}) = 0;
   /// x *= factor (a one-element float tensor on the device), rounding once; sets found_inf to 1 if any x is not finite
-  /// before.
+  /// before. Tensors of another device than found_inf's are an error.
   virtual void unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) = 0;
   /// The p-norm over all elements of all tensors, as a float (or double) 0-dim tensor y.
   virtual void list_norm(TensorList tensors, double p, Tensor& y, const Clip& clip = {}) = 0;

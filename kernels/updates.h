@@ -39,7 +39,7 @@ struct AdamStep {
   bool decoupled = false;
   bool amsgrad = false;
   bool maximize = false;
-  bool replayed = false;  // the step is part of a captured graph: the host counts it once, however often it runs
+  bool replayed = false;  // the step is part of a captured graph: the host does not count it, however often it runs
 
   /// The step with the bias corrections that belong to `taken` steps. Two powers: once a block, not once an element.
   HD AdamStep corrected(double taken) const {

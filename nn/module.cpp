@@ -208,6 +208,7 @@ Tensor& Module::register_parameter(std::string name, Tensor tensor, bool require
                      "Only Tensors of floating point dtype can require gradients, but the parameter '", name, "' is ",
                      tensor.dtype(), "; register it with requires_grad = false, or as a buffer");
     tensor.requires_grad_(requires_grad);
+    tensor.impl()->is_parameter = true;
   }
   return parameters_.insert(std::move(name), std::move(tensor));
 }

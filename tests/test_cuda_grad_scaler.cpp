@@ -68,6 +68,25 @@ TEST_CASE("test_grad_scaling_unscale on CUDA: layouts, dtypes, infinities and Na
   }
 }
 
+TEST_CASE("test_grad_scaling_unscale: gradients of several devices in one call are refused", "[cuda][amp][scaler]") {
+  if (!cuda::is_available()) return;
+  for (const Device here : all_devices()) {
+    for (const Device there : all_devices()) {
+      const std::vector<Tensor> grads{ones({2}, on(here)), ones({2}, on(there))};
+      const Tensor factor = full({}, 0.5, on(here));
+      Tensor flag = zeros({}, on(here));
+      const std::string message = message_of_error([&] { backend(here.type()).unscale(grads, factor, flag); });
+      if (grads[0].device() == grads[1].device()) {
+        CHECK(message == "no error");
+      } else {
+        CHECK_THAT(message, Catch::Matchers::ContainsSubstring("unscale: tensor 1 of the list is on " +
+                                                               grads[1].device().str()));
+        CHECK(first(grads[0]) == 1);
+      }
+    }
+  }
+}
+
 TEST_CASE("test_grad_scaling_unscale: an infinity in any one gradient, on any device, is found",
           "[cuda][amp][scaler]") {
   if (!cuda::is_available()) return;

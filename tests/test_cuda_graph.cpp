@@ -16,7 +16,7 @@ struct Step {
   std::unique_ptr<optim::Optimizer> optimizer;
   amp::GradScaler scaler;
   Tensor x, y, loss;
-  int limiting;  // how the gradients' norm is limited
+  int limiting;  // how the gradients' norm is limited; 3: not at all
 
   Step(Device device, bool adam, int way)
       : net(nn::Linear(6, 16), nn::ReLU(), nn::Linear(16, 3)),
@@ -39,26 +39,69 @@ struct Step {
   }
 
   void run() {
+    backward();
+    finish();
+  }
+  void backward() {
     optimizer->zero_grad();
     {
       const amp::autocast region(kCUDA, kFloat16);
       loss = cross_entropy_loss(net->forward(x), y);
     }
     scaler.scale(loss).backward();
+  }
+  void finish() {
     if (limiting == 2) {
       scaler.step(*optimizer, amp::MaxNorm(0.1));
     } else {
       if (limiting == 1) scaler.unscale_(*optimizer);
-      scaler.clip_grad_norm_(*optimizer, 0.1);
+      if (limiting < 2) scaler.clip_grad_norm_(*optimizer, 0.1);
       scaler.step(*optimizer);
     }
     scaler.update();
+  }
+  std::int64_t steps() {
+    auto* const adam = dynamic_cast<optim::Adam*>(optimizer.get());
+    if (!adam) return 0;
+    return static_cast<optim::AdamParamState&>(*adam->state().at(net->parameters()[0].unsafeGetTensorImpl())).step();
   }
   // Another batch each time; the fifth overflows.
   void feed(int i) {
     manual_seed(100 + static_cast<std::uint64_t>(i));
     x.copy_(randn({8, 6}, kCPU) * (i == 5 ? 1e6 : 1.0));
     y.copy_(randint(3, {8}, TensorOptions(kInt64).device(kCPU)));
+  }
+};
+
+struct Twins {
+  std::unique_ptr<Step> eager, captured;
+
+  // Warmed up: state of optimizer and scaler is made.
+  explicit Twins(bool adam, int limiting = 3) : eager(make(adam, limiting)), captured(make(adam, limiting)) {
+    for (int i = 0; i < 2; ++i) {
+      feed(i);
+      eager->run();
+      captured->run();
+    }
+  }
+  static std::unique_ptr<Step> make(bool adam, int limiting) {
+    manual_seed(7);
+    return std::make_unique<Step>(Device(kCUDA, 0), adam, limiting);
+  }
+  void feed(int i) {
+    eager->feed(i);
+    captured->feed(i);
+  }
+  void check_agree() {
+    CHECK(captured->scaler.get_scale() == eager->scaler.get_scale());
+    CHECK(captured->scaler.get_growth_tracker() == eager->scaler.get_growth_tracker());
+    CHECK(captured->scaler.skipped_steps() == eager->scaler.skipped_steps());
+    CHECK(captured->steps() == eager->steps());
+    const auto a = eager->net->parameters(), b = captured->net->parameters();
+    for (std::size_t k = 0; k < a.size(); ++k) CHECK(allclose(b[k], a[k], 1e-5, 1e-6));
+#if HALFTONE_SIMULATED_CUDA
+    CHECK(cudasim::reports().empty());
+#endif
   }
 };
 
@@ -70,15 +113,8 @@ TEST_CASE("a captured training step does what the eager one does", "[cuda][graph
   const int limiting = GENERATE(0, 1, 2);
   INFO((adam ? "Adam" : "SGD") << ", way " << limiting);
   const Device device(kCUDA, 0);
-  const auto make = [&] {
-    manual_seed(7);
-    return std::make_unique<Step>(device, adam, limiting);
-  };
-  const auto eager = make(), captured = make();
-  for (int i = 0; i < 2; ++i) {  // warm-up: state of optimizer and scaler is made
-    eager->feed(i), eager->run();
-    captured->feed(i), captured->run();
-  }
+  Twins twins(adam, limiting);
+  const auto &eager = twins.eager, &captured = twins.captured;
   cuda::Graph graph(device);
   graph.capture([&] { captured->run(); });
   CHECK(graph.nodes() > 10);
@@ -87,12 +123,96 @@ TEST_CASE("a captured training step does what the eager one does", "[cuda][graph
     eager->feed(i), eager->run();
     captured->feed(i), graph.replay();
     CHECK(allclose(captured->loss, eager->loss, 1e-5, 1e-6, /*equal_nan=*/true));
-    CHECK(captured->scaler.get_scale() == eager->scaler.get_scale());
-    CHECK(captured->scaler.skipped_steps() == eager->scaler.skipped_steps());
-    const auto a = eager->net->parameters(), b = captured->net->parameters();
-    for (std::size_t k = 0; k < a.size(); ++k) CHECK(allclose(b[k], a[k], 1e-5, 1e-6));
+    twins.check_agree();
   }
   CHECK(captured->scaler.skipped_steps() > 0);
+}
+
+TEST_CASE("a graph of the backward pass alone scales by what the updates outside of it made of the scale",
+          "[cuda][graph]") {
+  if (!cuda::is_available()) return;
+  Twins twins(GENERATE(false, true));
+  for (const auto& twin : {twins.eager.get(), twins.captured.get()}) twin->scaler.set_growth_interval(1);
+  cuda::Graph graph(Device(kCUDA, 0));
+  graph.capture([&] { twins.captured->backward(); });
+  for (int i = 2; i < 8; ++i) {
+    INFO("step " << i);
+    twins.feed(i);
+    twins.eager->run();
+    graph.replay();
+    twins.captured->finish();
+    twins.check_agree();
+  }
+  CHECK(twins.captured->scaler.history()[4].scale == twins.eager->scaler.history()[4].scale);
+}
+
+TEST_CASE("a captured step goes on after steps, scales and states from outside of it", "[cuda][graph]") {
+  if (!cuda::is_available()) return;
+  Twins twins(GENERATE(false, true));
+  cuda::Graph graph(Device(kCUDA, 0));
+  graph.capture([&] { twins.captured->run(); });
+  int i = 2;
+  const auto replay = [&] {
+    INFO("step " << i);
+    twins.feed(i++);
+    twins.eager->run();
+    graph.replay();
+    twins.check_agree();
+  };
+  replay();
+  twins.feed(i++);
+  twins.eager->run();
+  twins.captured->run();
+  twins.check_agree();
+  replay();
+  for (const auto& twin : {twins.eager.get(), twins.captured.get()}) twin->scaler.update(64.0);
+  replay();
+  for (const auto& twin : {twins.eager.get(), twins.captured.get()})
+    twin->scaler.update(full({}, 256.0, TensorOptions(kFloat32).device(kCUDA)));
+  replay();
+  StateDict saved = twins.eager->scaler.state_dict();
+  saved.set("scale", 32.0);
+  for (const auto& twin : {twins.eager.get(), twins.captured.get()}) twin->scaler.load_state_dict(saved);
+  replay();
+  replay();
+}
+
+TEST_CASE("saving an optimizer between replays does not disturb them", "[cuda][graph]") {
+  if (!cuda::is_available()) return;
+  Twins twins(true);
+  cuda::Graph graph(Device(kCUDA, 0));
+  graph.capture([&] { twins.captured->run(); });
+  for (int i = 2; i < 8; ++i) {  // with a skipped one
+    INFO("step " << i);
+    twins.feed(i);
+    twins.eager->run();
+    graph.replay();
+    const StateDict saved = twins.captured->optimizer->state_dict();
+    CHECK(saved.values.at("state.0.step") == twins.eager->optimizer->state_dict().values.at("state.0.step"));
+    twins.check_agree();
+  }
+}
+
+TEST_CASE("what a graph makes for itself is not used outside of it", "[cuda][graph]") {
+  if (!cuda::is_available()) return;
+  const Tensor w = ones({4}, Device(kCUDA, 0)).requires_grad_();
+  optim::SGD sgd({w}, 1.0);
+  amp::GradScaler scaler(kCUDA, {.init_scale = 8});
+  const auto step = [&] {
+    sgd.zero_grad();
+    scaler.scale(w.sum()).backward();
+    scaler.step(sgd);
+    scaler.update();
+  };
+  cuda::Graph graph(Device(kCUDA, 0));
+  CHECK_THROWS_AS(graph.capture(step), Error);  // a scaler cannot begin in it
+  scaler.scale(w.sum());
+  graph.capture(step);
+  step();  // before any replay
+  CHECK(w.sum().item<float>() == 0);
+  graph.replay();
+  CHECK(w.sum().item<float>() == -4);
+  CHECK(scaler.get_growth_tracker() == 2);
 }
 
 TEST_CASE("a replay reads its inputs anew and writes the same outputs", "[cuda][graph]") {

@@ -120,4 +120,26 @@ TEST_CASE("a training step never makes the host wait", "[cuda][launches]") {
   CHECK(c.launches <= 50);  // of 8 layers, a loss, a clipped and scaled update: count again before raising it
 }
 
+TEST_CASE("no step of many takes more launches than the others", "[cuda][launches]") {
+  const Device device(kCUDA, 0);
+  const Tensor w = ones({8}, device).requires_grad_();
+  optim::SGD sgd({w}, 1e-3);
+  amp::GradScaler scaler(kCUDA, {.init_scale = 4, .growth_interval = 10});
+  const auto backward = [&] {
+    sgd.zero_grad();
+    scaler.scale(w.sum()).backward();
+  };
+  const auto finish = [&] {
+    scaler.step(sgd);
+    scaler.update();
+  };
+  for (int i = 0; i < 2; ++i) backward(), finish();
+  std::uint64_t most = 0;
+  for (int i = 0; i < 130; ++i) {
+    backward();
+    most = std::max(most, count(finish).launches);
+  }
+  CHECK(most == 3);
+}
+
 #endif

@@ -451,4 +451,101 @@ TEST_CASE("a backward pass that fails leaves the gradients it found", "[cuda][fa
   });
 }
 
+TEST_CASE("a gradient whose copy fails is none", "[cuda][failures]") {
+  const Tensor w = randn({4, 4}, Device(kCUDA, 0)).requires_grad_();
+  bool failed = true;
+  for (std::uint64_t n = 1; failed; ++n) {
+    w.mutable_grad().reset();
+    cudasim::fail_call(cudasim::Kind::launch, n);
+    failed = message_of_error([&] { w.sum().backward(); }) != "no error";
+    cudasim::clear_failures();
+    CHECK(w.grad().defined() != failed);
+  }
+  CHECK(w.grad().cpu().eq(1).all().item<bool>());
+}
+
+namespace {
+
+struct Trained {
+  Tensor param;
+  std::unique_ptr<optim::ScaledOptimizer> optimizer;
+
+  void give_gradient(int step) const {
+    manual_seed(static_cast<std::uint64_t>(step));
+    param.mutable_grad() = randn({5}, Device(kCUDA, 0)) * 4;
+  }
+  void step() const {
+    const Tensor scale = full({}, 4.0, param.options()), flag = zeros({}, param.options());
+    optimizer->step_scaled({scale, flag});
+  }
+};
+
+Trained trained_by(const std::string& kind) {
+  const Tensor p = ones({5}, Device(kCUDA, 0)).requires_grad_();
+  const optim::SGDOptions sgd = optim::SGDOptions(0.1).momentum(0.9);
+  if (kind == "SGD") return {p, std::make_unique<optim::SGD>(std::vector{p}, sgd)};
+  if (kind == "SGD with dampening")
+    return {p, std::make_unique<optim::SGD>(std::vector{p}, optim::SGDOptions(sgd).dampening(0.5))};
+  if (kind == "Adam") return {p, std::make_unique<optim::Adam>(std::vector{p}, 0.1)};
+  return {p, std::make_unique<optim::AdamW>(std::vector{p}, optim::AdamWOptions(0.1).amsgrad(true))};
+}
+
+void check_equal(const StateDict& a, const StateDict& b) {
+  CHECK(a.values == b.values);
+  REQUIRE(a.tensors.size() == b.tensors.size());
+  for (const auto& [key, tensor] : a.tensors) {
+    INFO(key);
+    CHECK(tensor.cpu().equal(b.tensors.at(key).cpu()));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("an optimizer's step that fails leaves no trace", "[cuda][failures]") {
+  for (const char* const kind : {"SGD", "SGD with dampening", "Adam", "AdamW"}) {
+    INFO(kind);
+    const Trained trained = trained_by(kind), twin = trained_by(kind);  // the twin's steps never fail
+    bool failed = true;
+    for (int n = 1; failed; ++n) {
+      trained.give_gradient(n), twin.give_gradient(n);
+      const Tensor before = trained.param.detach().cpu(), gradient = trained.param.grad().cpu();
+      cudasim::fail_call(cudasim::Kind::launch, static_cast<std::uint64_t>(n));
+      failed = message_of_error([&] { trained.step(); }) != "no error";
+      cudasim::clear_failures();
+      if (failed) {
+        CHECK(trained.param.detach().cpu().equal(before));
+        CHECK(trained.param.grad().cpu().equal(gradient));
+        trained.step();
+      }
+      twin.step();
+      CHECK(trained.param.detach().cpu().equal(twin.param.detach().cpu()));
+      check_equal(trained.optimizer->state_dict(), twin.optimizer->state_dict());
+    }
+  }
+}
+
+TEST_CASE("a scaler whose call fails goes on as if it had not been made", "[cuda][failures]") {
+  const Tensor w = ones({4}, Device(kCUDA, 0)).requires_grad_();
+  optim::SGD sgd({w}, 1.0);
+  amp::GradScaler scaler(kCUDA, {.init_scale = 8, .growth_interval = 1});
+  const auto fails_once = [](cudasim::Kind kind, auto call) {
+    cudasim::fail_call(kind, 1);
+    CHECK(message_of_error(call) != "no error");
+    cudasim::clear_failures();
+    return call();
+  };
+  const Tensor loss = w.sum();
+  for (const cudasim::Kind kind : {cudasim::Kind::copy, cudasim::Kind::launch}) {
+    cudasim::fail_call(kind, 1);
+    CHECK(message_of_error([&] { scaler.scale(loss); }) != "no error");  // it cannot begin
+    cudasim::clear_failures();
+  }
+  scaler.scale(loss).backward();
+  fails_once(cudasim::Kind::launch, [&] { scaler.step(sgd); });
+  CHECK(w.sum().item<float>() == 0);
+  fails_once(cudasim::Kind::launch, [&] { scaler.update(); });
+  CHECK(scaler.get_scale() == 16);
+  CHECK(scaler.history().size() == 1);
+}
+
 #endif

@@ -204,7 +204,7 @@ TEST_CASE("skipped steps are counted, and the bias corrections are those of the 
 }
 
 TEST_CASE("a replayed step is taken from the skipped ones when it is taken", "[kernels][lists]") {
-  // The host counted one step, at the capture; the runs are told apart by `skipped` alone.
+  // The host counts none of them; the runs are told apart by `skipped` alone.
   const auto run = [](bool replayed, const std::vector<double>& overflows, std::int64_t count) {
     const std::vector<Tensor> p{filled({40}, kFloat32, ramp(40)), filled({3000}, kFloat32, ramp(3000))},
         g{filled({40}, kFloat32, ramp(40)), filled({3000}, kFloat32, ramp(3000))},

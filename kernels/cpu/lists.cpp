@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/staged.h"
 #include "kernels/distinct.h"
+#include "kernels/list_check.h"
 
 namespace halftone {
 namespace {
@@ -168,12 +169,13 @@ void CpuBackend::adam(const AdamStep& step, TensorList params, TensorList grads,
 }
 
 void CpuBackend::next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
-                            Tensor& new_scale, Tensor& new_counts) {
+                            Tensor& new_scale, Tensor& new_counts, const Tensor& flags) {
   const std::int32_t* const c = counts.data_ptr<std::int32_t>();
   const ScaleState state = next({read_float(scale), c[0], c[1], c[2]}, is_set(found_inf), rule);
   *new_scale.data_ptr<float>() = state.scale;
   const std::int32_t fields[] = {state.clean_steps, state.skipped, state.skipped_in_a_row};
   std::copy_n(fields, 3, new_counts.data_ptr<std::int32_t>());
+  if (flags.defined()) std::fill_n(flags.data_ptr<float>(), flags.numel(), 0.0f);
 }
 
 namespace {
@@ -240,6 +242,7 @@ template <class F> void update_each(TensorList tensors, F f) {
 }  // namespace
 
 void CpuBackend::unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) {
+  check_one_device("unscale", tensors, found_inf);
   const float by = read_float(factor);
   std::atomic<bool> overflowed{false};
   update_each(tensors, [&]<class C>(C* x, std::int64_t n) {

@@ -4,6 +4,7 @@
 // scale. Gradients that are to be seen clipped take one more: the norm must be known before they are divided.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/lists.cuh"
+#include "kernels/list_check.h"
 
 namespace halftone {
 
@@ -66,17 +67,19 @@ template <class Run> void update_each(CudaBackend& backend, TensorList tensors, 
 }
 
 __global__ void next_state(ScaleRule rule, const float* scale, const std::int32_t* counts, const float* found_inf,
-                           float* new_scale, std::int32_t* new_counts) {
+                           float* new_scale, std::int32_t* new_counts, float* flags, std::int64_t flag_count) {
   const ScaleState state = next({*scale, counts[0], counts[1], counts[2]}, found_inf && *found_inf != 0, rule);
   *new_scale = state.scale;
   new_counts[0] = state.clean_steps;
   new_counts[1] = state.skipped;
   new_counts[2] = state.skipped_in_a_row;
+  for (std::int64_t i = 0; i < flag_count; ++i) flags[i] = 0;
 }
 
 }  // namespace
 
 void CudaBackend::unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) {
+  check_one_device("unscale", tensors, found_inf);
   update_each(*this, tensors, [&]<int Capacity>(const ListArgument<1, Capacity>& list, int pieces) {
     launch(gpu(found_inf), &unscale_list<Capacity>, grid(pieces), kThreads, list,
            static_cast<const float*>(factor.data_ptr<float>()), found_inf.data_ptr<float>());
@@ -91,10 +94,11 @@ void CudaBackend::list_divide(TensorList tensors, const Tensor& divisor) {
 }
 
 void CudaBackend::next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
-                             Tensor& new_scale, Tensor& new_counts) {
+                             Tensor& new_scale, Tensor& new_counts, const Tensor& flags) {
   launch(gpu(scale), &next_state, 1, 1, rule, scale.data_ptr<float>(), counts.data_ptr<std::int32_t>(),
          found_inf.defined() ? found_inf.data_ptr<float>() : nullptr, new_scale.data_ptr<float>(),
-         new_counts.data_ptr<std::int32_t>());
+         new_counts.data_ptr<std::int32_t>(), flags.defined() ? flags.data_ptr<float>() : nullptr,
+         flags.defined() ? flags.numel() : 0);
 }
 
 }  // namespace halftone

@@ -75,8 +75,8 @@ __device__ bool may_step(AdamStep& f, const Scaler& s) {
   __syncthreads();
   f.bias1 = bias[0];
   f.bias2 = bias[1];
-  // The host counts a captured step once. The other times it is taken from those that were skipped, when all blocks
-  // have read these.
+  // The host does not count a captured step. Each run is taken from those that were skipped, when all blocks have read
+  // these.
   if (f.replayed && s.counts && is_last_block(s.tickets) && threadIdx.x == 0) --*s.skipped;
   return true;
 }
