@@ -155,7 +155,7 @@ Tensor GradScaler::fresh_flag(Device device) {
 
 Tensor GradScaler::one_on(Device device) {
   if (const auto found = ones_.find(device); found != ones_.end()) return found->second;
-  const Tensor one = ones({}, TensorOptions(kFloat32).device(device));
+  Tensor one = ones({}, TensorOptions(kFloat32).device(device));
   if (!cuda::is_capturing(device)) ones_[device] = one;  // one made in a capture is 1 from the first replay on
   return one;
 }
