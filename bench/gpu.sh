@@ -280,7 +280,7 @@ run_bench() {
 device_options=(-DHALFTONE_CUDA=SIM)
 if [[ $mode == simulate ]]; then
   export HALFTONE_TEST_DEVICE=cuda:1
-  bench_options+=(--smoke --results "$build/results" gpu_dispatch gpu_kernels)
+  bench_options+=(--smoke --results "$build/results" gpu_products gpu_kernels gpu_dispatch)
 else
   nvcc=$(find_nvcc)
   toolkit=$(dirname "$(dirname "$(readlink -f "$nvcc")")")

@@ -183,7 +183,7 @@ for run in "${runs[@]}"; do
     if [[ $whose == ours && $round -eq 1 ]]; then failed=1; fi
     continue
   fi
-  say "$title, round $round of $rounds"
+  say "$title, round $round"
   command_of "$whose" "$program" "$round"
   status=0
   timeout -k 5 "$seconds_of_run" "${command[@]}" >>"$lines_of_run" || status=$?

@@ -18,7 +18,7 @@ inline int device_count() { return runtime(get_default_device().type()).device_c
 /// with fewer, say a single GPU, skips the test case.
 inline std::vector<Device> devices(int count) {
   const DeviceType type = get_default_device().type();
-  const int first = std::max<int>(canonical(get_default_device()).index(), 0), there = device_count();
+  const int first = std::max<int>(get_default_device().index(), 0), there = device_count();
   if (there < count) skip(str("it takes ", count, ' ', type, " devices, and there are ", there));
   std::vector<Device> all;
   for (int i = 0; i < count; ++i) all.push_back(canonical(Device(type, static_cast<DeviceIndex>((first + i) % there))));

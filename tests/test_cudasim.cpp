@@ -56,6 +56,13 @@ struct Fresh {
   }
 };
 
+// CUDASIM_DEVICES can say fewer than four.
+void need_devices(int count) {
+  int there = 0;
+  cudaGetDeviceCount(&there);
+  if (there < count) halftone::test::skip("it takes " + std::to_string(count) + " simulated GPUs");
+}
+
 struct Stream {
   explicit Stream(unsigned flags = cudaStreamNonBlocking) {
     REQUIRE(cudaStreamCreateWithFlags(&value, flags) == cudaSuccess);
@@ -416,6 +423,7 @@ TEST_CASE("a kernel reads its arguments and constant tables", "[cudasim]") {
 }
 
 TEST_CASE("launches are refused like CUDA's", "[cudasim]") {
+  need_devices(2);
   const Fresh fresh;
   const Buffer<int> out(1);
   CHECK(launch(nullptr, 0, 32, fill_kernel, out.data, 1) == cudaErrorInvalidConfiguration);
@@ -460,6 +468,7 @@ TEST_CASE("host memory is not a kernel's", "[cudasim]") {
 }
 
 TEST_CASE("illegal addresses end the launch and stay an error", "[cudasim]") {
+  need_devices(2);
   const Fresh fresh;
   const Buffer<int> out(1);
   const Buffer<int> data(std::vector<int>{1, 2, 3});
@@ -524,6 +533,7 @@ TEST_CASE("a vector that is not aligned is an error", "[cudasim]") {
 #endif
 
 TEST_CASE("another device's memory needs peer access", "[cudasim]") {
+  need_devices(2);
   const Fresh fresh;
   const Buffer<int> here(1);
   cudaSetDevice(1);
@@ -897,6 +907,7 @@ TEST_CASE("library calls run in their stream with the device's memory open", "[c
 }
 
 TEST_CASE("a device's memory is finite", "[cudasim]") {
+  need_devices(3);
   const Fresh fresh;
   cudaSetDevice(2);
   cudasim::set_total_memory(2, 1 << 20);
@@ -920,6 +931,7 @@ TEST_CASE("a device's memory is finite", "[cudasim]") {
 }
 
 TEST_CASE("the pool keeps freed memory up to its threshold", "[cudasim]") {
+  need_devices(4);
   const Fresh fresh;
   cudaSetDevice(3);
   const Stream stream;
@@ -1071,6 +1083,7 @@ TEST_CASE("a capture refuses what would wait", "[cudasim]") {
 }
 
 TEST_CASE("counters tell what a device was asked to do", "[cudasim]") {
+  need_devices(2);
   const Fresh fresh;
   const Stream stream;
   const Buffer<int> data(std::vector<int>{0});
