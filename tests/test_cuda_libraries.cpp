@@ -1,9 +1,64 @@
 // That products and convolutions are cuBLASLt's and cuDNN's, and what happens when these fail.
+#include "core/cuda_library_use.h"
 #include "halftone.h"
 #include "tests/cuda.h"
 
 using namespace halftone;
 using namespace halftone::test;
+
+namespace {
+
+template <class F> cuda::LibraryUse use_of(F f) {
+  cuda::reset_library_use();
+  f();
+  return cuda::library_use();
+}
+
+TensorOptions on(Device device, Dtype dtype, MemoryFormat format = MemoryFormat::Contiguous) {
+  return TensorOptions(dtype).device(device).memory_format(format);
+}
+
+Tensor draw(IntArrayRef sizes, const TensorOptions& options) {
+  Tensor t = empty(sizes, options);
+  t.copy_(randn(sizes, options.device()));
+  return t;
+}
+
+}  // namespace
+
+TEST_CASE("ordinary products and their gradients are computed by cuBLASLt", "[cuda][libraries]") {
+  for (const Device device : cuda_devices()) {
+    for (const Dtype dtype : {kFloat16, kBFloat16, kFloat32, kFloat64}) {
+      INFO(device << ", " << dtype);
+      const Tensor x = draw({32, 64}, on(device, dtype)).requires_grad_();
+      const Tensor w = draw({48, 64}, on(device, dtype)).requires_grad_();
+      const Tensor bias = draw({48}, on(device, dtype)).requires_grad_();
+      const cuda::LibraryUse use = use_of([&] { linear(x, w, bias).sum().backward(); });
+      CHECK(use.library_products == 3);
+      CHECK(use.simple_products == 0);
+    }
+  }
+}
+
+TEST_CASE("ordinary convolutions and their gradients are computed by cuDNN", "[cuda][libraries]") {
+  for (const Device device : cuda_devices()) {
+    for (const Dtype dtype : {kFloat16, kBFloat16, kFloat32, kFloat64}) {
+      for (const MemoryFormat format : {MemoryFormat::Contiguous, MemoryFormat::ChannelsLast}) {
+        INFO(device << ", " << dtype << (format == MemoryFormat::ChannelsLast ? ", channels-last" : ""));
+        const Tensor x = draw({4, 16, 10, 10}, on(device, dtype, format)).requires_grad_();
+        const Tensor w = draw({32, 16, 3, 3}, on(device, dtype, format)).requires_grad_();
+        const Tensor bias = draw({32}, on(device, dtype)).requires_grad_();
+        const cuda::LibraryUse use = use_of([&] { conv2d(x, w, bias, 1, 1).sum().backward(); });
+        CHECK(use.library_convolutions + use.other_order_convolutions == 3);
+        CHECK(use.direct_convolutions == 0);
+        // Half channels-last is what tensor cores are made for, and float contiguous what everybody has.
+        if (dtype == (format == MemoryFormat::ChannelsLast ? kFloat16 : kFloat32)) {
+          CHECK(use.library_convolutions == 3);
+        }
+      }
+    }
+  }
+}
 
 #if HALFTONE_SIMULATED_CUDA
 
@@ -31,7 +86,7 @@ struct DeviceStream {
 TEST_CASE("the simulated cuBLASLt refuses another device's stream, and memory both read and written",
           "[cuda][cudasim][libraries]") {
   const DeviceStream other(1), stream(0);
-  const Tensor buffer = zeros({1024}, TensorOptions(kFloat32).device(Device(kCUDA, 0)));
+  const Tensor buffer = zeros({1024}, on(Device(kCUDA, 0), kFloat32));
   float* const memory = buffer.data_ptr<float>();
   cuda::synchronize(0);
   cudaSetDevice(0);
@@ -79,7 +134,7 @@ TEST_CASE("the simulated cuBLASLt refuses another device's stream, and memory bo
 TEST_CASE("the simulated cuDNN refuses another device's stream, and memory both read and written",
           "[cuda][cudasim][libraries]") {
   const DeviceStream other(1), stream(0);
-  const Tensor buffer = zeros({1024}, TensorOptions(kFloat32).device(Device(kCUDA, 0)));
+  const Tensor buffer = zeros({1024}, on(Device(kCUDA, 0), kFloat32));
   float* const memory = buffer.data_ptr<float>();
   cuda::synchronize(0);
   cudaSetDevice(0);

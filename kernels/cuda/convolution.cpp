@@ -1,6 +1,7 @@
 // Convolutions by cuDNN. The tensors are brought to one order of memory, that of the images; where the library has no
 // algorithm in that order the other one is tried, and what it does not take at all is summed directly.
 #include "core/cuda_graph.h"
+#include "core/cuda_library_use.h"
 #include "core/cuda_options.h"
 #include "kernels/cuda/channel_bias.h"
 #include "kernels/cuda/convolution_library.h"
@@ -70,6 +71,8 @@ bool by_library(CudaBackend& backend, const ConvShape& s, ConvResult result, Con
     if (bias.defined()) fill_with_bias(bias, written);
     library.run(problem, t, bias.defined() ? 1 : 0);
     if (!written.is_same(target)) backend.copy(written, target);
+    const bool as_given = (format == MemoryFormat::ChannelsLast) == channels_last;
+    count_use(as_given ? &LibraryUse::library_convolutions : &LibraryUse::other_order_convolutions);
     return true;
   }
   return false;
@@ -78,15 +81,22 @@ bool by_library(CudaBackend& backend, const ConvShape& s, ConvResult result, Con
 }  // namespace
 
 void CudaBackend::conv(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& bias, Tensor& y) {
-  if (!by_library(*this, s, ConvResult::y, {x, w, y}, bias)) direct_conv(s, x, w, bias, y);
+  if (by_library(*this, s, ConvResult::y, {x, w, y}, bias)) return;
+  direct_conv(s, x, w, bias, y);
+  count_use(&LibraryUse::direct_convolutions);
 }
 
 void CudaBackend::conv_data_grad(const ConvShape& s, const Tensor& g, const Tensor& w, Tensor& dx) {
-  if (!by_library(*this, s, ConvResult::x, {dx, w, g}, {})) direct_conv_data_grad(s, g, w, dx);
+  if (by_library(*this, s, ConvResult::x, {dx, w, g}, {})) return;
+  direct_conv_data_grad(s, g, w, dx);
+  count_use(&LibraryUse::direct_convolutions);
 }
 
 void CudaBackend::conv_weight_grad(const ConvShape& s, const Tensor& x, const Tensor& g, Tensor& dw, Tensor& dbias) {
-  if (!by_library(*this, s, ConvResult::w, {x, dw, g}, {})) direct_conv_weight_grad(s, x, g, dw);
+  if (!by_library(*this, s, ConvResult::w, {x, dw, g}, {})) {
+    direct_conv_weight_grad(s, x, g, dw);
+    count_use(&LibraryUse::direct_convolutions);
+  }
   constexpr unsigned kChannels = 1u << 1;
   if (dbias.defined()) reduce(Reduce{ReduceKind::sum}, g, ((1u << g.dim()) - 1) & ~kChannels, dbias);
 }

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "core/cuda_graph.h"
+#include "core/cuda_library_use.h"
 #include "core/cuda_options.h"
 #include "kernels/cuda/channel_bias.h"
 #include "kernels/cuda/cuda_backend.h"
@@ -111,6 +112,7 @@ class Products {
     if (!plan.chosen) return false;
     const Tensor workspace = workspace_.of(gpu_, kWorkspace);
     run(plan, *plan.chosen, problem, at, at.y, workspace);
+    count_use(&LibraryUse::library_products);
     return true;
   }
 
@@ -262,6 +264,7 @@ void floating_product(CudaBackend& backend, const Tensor& a, const Tensor& b, co
     if (multiply(left, right, row, accumulate, y)) return;
   }
   simple_product(left, right, row, accumulate, y);
+  count_use(&LibraryUse::simple_products);
 }
 
 }  // namespace
