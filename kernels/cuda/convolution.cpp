@@ -3,7 +3,6 @@
 #include "core/cuda_graph.h"
 #include "core/cuda_library_use.h"
 #include "core/cuda_options.h"
-#include "kernels/cuda/channel_bias.h"
 #include "kernels/cuda/convolution_library.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/direct_convolution.h"
@@ -47,11 +46,11 @@ ConvProblem problem_of(const ConvShape& s, ConvResult result, Dtype dtype, Memor
   p.tf32 = allow_tf32();
   p.deterministic = deterministic();
   p.workspace_limit = workspace_limit();
-  p.timed = benchmark();
+  p.timed = benchmark() && !deterministic();  // a measurement may decide otherwise in the next run
   return p;
 }
 
-/// False if cuDNN has no algorithm for it, in whichever order of memory.
+/// False if cuDNN has no algorithm for it that runs, in whichever order of memory.
 bool by_library(CudaBackend& backend, const ConvShape& s, ConvResult result, ConvTensors given, const Tensor& bias) {
   if (!is_plain(s)) return false;
   Tensor& target = result_of(result, given);
@@ -68,8 +67,7 @@ bool by_library(CudaBackend& backend, const ConvShape& s, ConvResult result, Con
     Tensor& written = result_of(result, t);
     if (!lies_as(target, dtype, format)) written = make_as(target, dtype, format);
     if (!is_capturing(target.device())) library.prepare(problem, t);
-    if (bias.defined()) fill_with_bias(bias, written);
-    library.run(problem, t, bias.defined() ? 1 : 0);
+    if (!library.run(problem, t, bias)) continue;
     if (!written.is_same(target)) backend.copy(written, target);
     const bool as_given = (format == MemoryFormat::ChannelsLast) == channels_last;
     count_use(as_given ? &LibraryUse::library_convolutions : &LibraryUse::other_order_convolutions);
