@@ -9,6 +9,7 @@
 #include "core/cuda_graph.h"
 #include "core/cuda_options.h"
 #include "kernels/backend.h"
+#include "kernels/conv_parts.h"
 #include "kernels/conv_problem.h"
 #include "kernels/gemm_problem.h"
 #include "tests/catch.h"
@@ -389,6 +390,35 @@ TEST_CASE("convolutions of tensors that start anywhere", "[convolution][products
     backend(y).conv(e.s, shifted(e.x), shifted(e.w), apart, y);
     check_convolved(y, e.y, dtype, e.s.in_channels);
   }
+}
+
+TEST_CASE("a convolution of a part of the batch at a time is that of the whole", "[convolution][products]") {
+  for (const Row& row : rows()) {
+    const Exact e(row.s);
+    for (const std::int64_t images : {1, 2}) {
+      INFO(row.name << ", " << images << " at a time");
+      const auto given = [](const Tensor& t) { return to_device(t, kFloat32); };
+      const Tensor x = given(e.x), w = given(e.w), g = given(e.g), bias = given(e.bias);
+      Tensor y = empty_like(g), dx = empty_like(x), dw = empty_like(w), dbias = empty_like(bias), none;
+      conv_in_parts(backend(x), images, e.s, x, w, bias, y);
+      check_convolved(y, e.y, kFloat32, e.w.numel());
+      conv_data_grad_in_parts(backend(x), images, e.s, g, w, dx);
+      check_convolved(dx, e.dx, kFloat32, e.w.numel());
+      conv_weight_grad_in_parts(backend(x), images, e.s, x, g, dw, dbias);
+      check_convolved(dw, e.dw, kFloat32, e.g.numel());
+      CHECK(differences(dbias, rounded(e.dbias, kFloat32)) == 0);
+      conv_weight_grad_in_parts(backend(x), images, e.s, x, g, dw, none);
+      check_convolved(dw, e.dw, kFloat32, e.g.numel());
+    }
+  }
+}
+
+TEST_CASE("as many images go into a part as keep x and y below the limit", "[convolution]") {
+  const ConvShape s = rows()[0].s;  // 2 images of 3 x 30 and 4 x 30 elements
+  CHECK(images_in_part(s, 119) == 0);
+  CHECK(images_in_part(s, 120) == 1);
+  CHECK(images_in_part(s, 239) == 1);
+  CHECK(images_in_part(s, std::numeric_limits<int>::max()) > s.batch);
 }
 
 TEST_CASE("a captured graph computes products and convolutions, choosing without timing", "[products][graph]") {

@@ -1,8 +1,11 @@
 // Convolutions by cuDNN. The tensors are brought to one order of memory, that of the images; where the library has no
 // algorithm in that order the other one is tried, and what it does not take at all is summed directly.
+#include <limits>
+
 #include "core/cuda_graph.h"
 #include "core/cuda_library_use.h"
 #include "core/cuda_options.h"
+#include "kernels/conv_parts.h"
 #include "kernels/cuda/convolution_library.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/direct_convolution.h"
@@ -76,21 +79,30 @@ bool by_library(CudaBackend& backend, const ConvShape& s, ConvResult result, Con
   return false;
 }
 
+/// How many images cuDNN, which counts in int, takes at once; 0: the batch as it is.
+std::int64_t part_of(const ConvShape& s) {
+  const std::int64_t images = images_in_part(s, std::numeric_limits<int>::max());
+  return images < s.batch ? images : 0;
+}
+
 }  // namespace
 
 void CudaBackend::conv(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& bias, Tensor& y) {
+  if (const std::int64_t images = part_of(s)) return conv_in_parts(*this, images, s, x, w, bias, y);
   if (by_library(*this, s, ConvResult::y, {x, w, y}, bias)) return;
   direct_conv(s, x, w, bias, y);
   count_use(&LibraryUse::direct_convolutions);
 }
 
 void CudaBackend::conv_data_grad(const ConvShape& s, const Tensor& g, const Tensor& w, Tensor& dx) {
+  if (const std::int64_t images = part_of(s)) return conv_data_grad_in_parts(*this, images, s, g, w, dx);
   if (by_library(*this, s, ConvResult::x, {dx, w, g}, {})) return;
   direct_conv_data_grad(s, g, w, dx);
   count_use(&LibraryUse::direct_convolutions);
 }
 
 void CudaBackend::conv_weight_grad(const ConvShape& s, const Tensor& x, const Tensor& g, Tensor& dw, Tensor& dbias) {
+  if (const std::int64_t images = part_of(s)) return conv_weight_grad_in_parts(*this, images, s, x, g, dw, dbias);
   if (!by_library(*this, s, ConvResult::w, {x, dw, g}, {})) {
     direct_conv_weight_grad(s, x, g, dw);
     count_use(&LibraryUse::direct_convolutions);
