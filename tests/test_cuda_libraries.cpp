@@ -253,6 +253,33 @@ TEST_CASE("an algorithm that fails leaves its place to the next one", "[cuda][li
   cudasim::clear_failures();
 }
 
+TEST_CASE("channels-last kernels are read and their gradients written as they lie", "[cuda][libraries][launches]") {
+  for (const int spatial : {2, 3}) {
+    const auto sizes = [&](std::int64_t outer, std::int64_t side) {
+      std::vector<std::int64_t> all{outer, 8};
+      all.resize(static_cast<std::size_t>(spatial) + 2, side);
+      return all;
+    };
+    const auto launches = [&](MemoryFormat kernels) {
+      nn::Sequential net;
+      if (spatial == 2) net->push_back(nn::Conv2d(nn::Conv2dOptions(8, 8, 3).bias(false)));
+      if (spatial == 3) net->push_back(nn::Conv3d(nn::Conv3dOptions(8, 8, 3).bias(false)));
+      net->to(Device(kCUDA, 0), kFloat16);
+      net->to(kernels);
+      const Tensor x = draw(sizes(2, 5), on(Device(kCUDA, 0), kFloat16, MemoryFormat::ChannelsLast)).requires_grad_();
+      const Tensor g = draw(sizes(2, 3), on(Device(kCUDA, 0), kFloat16, MemoryFormat::ChannelsLast));
+      cudasim::reset_counters();
+      const cuda::LibraryUse use = use_of([&] { net->forward(x).backward(g); });
+      CHECK(use.library_convolutions == 3);
+      CHECK(net->parameters()[0].grad().suggest_memory_format() == kernels);
+      const cudasim::Counters counters = cudasim::counters()[0];
+      return counters.launches + counters.library_calls + counters.memsets + counters.device_to_device;
+    };
+    CHECK(launches(MemoryFormat::ChannelsLast) == 3);
+    CHECK(launches(MemoryFormat::Contiguous) == 6);
+  }
+}
+
 TEST_CASE("nothing is timed where results must not differ from run to run", "[cuda][libraries]") {
   const Switches before;
   cuda::set_benchmark(true);
