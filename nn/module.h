@@ -89,6 +89,9 @@ class Module : public std::enable_shared_from_this<Module> {
   virtual void to(Device device, Dtype dtype, bool non_blocking = false);
   virtual void to(Dtype dtype, bool non_blocking = false);
   virtual void to(Device device, bool non_blocking = false);
+  /// Lays what has four or five dimensions out in this order of memory, as `module.to(memory_format=...)` of PyTorch
+  /// does. Convolutions of channels-last images want channels-last weights; others are copied in each pass.
+  virtual void to(MemoryFormat format);
   /// keep_norm_fp32: the parameters and statistics of normalisation layers stay in float32, where the running variance
   /// cannot overflow. These layers take 16-bit inputs then.
   void half(bool keep_norm_fp32 = false) { to_low_precision(kFloat16, keep_norm_fp32); }
@@ -189,6 +192,8 @@ class Module : public std::enable_shared_from_this<Module> {
   void to_low_precision(Dtype dtype, bool keep_norm_fp32);
   void check_target(Dtype dtype) const;
   void convert_own(const TensorOptions& options, bool non_blocking);
+  /// Calls f for every parameter and buffer of its own.
+  void visit_own(const std::function<void(const Tensor&)>& f) const;
 
   virtual void clone_(Module& other, const optional<Device>& device);
   void print_tree(std::ostream& out, const std::string& indentation) const;

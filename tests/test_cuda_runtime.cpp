@@ -423,10 +423,11 @@ TEST_CASE("a training step that fails anywhere changes all parameters or none", 
       const std::string message = message_of_error(step);
       cudasim::clear_failures();
       INFO(message);
-      CHECK(is_injected(kind, message));
+      const bool fails = message != "no error";
+      CHECK((is_injected(kind, message) || (!fails && kind == Kind::library)));  // there is a second algorithm to try
       const std::size_t changed = count_changed(before);
       CHECK((changed == 0 || changed == before.size()));
-      if (changed == before.size()) scaler.update();  // only the scale's own step was missing
+      if (fails && changed == before.size()) scaler.update();  // only the scale's own step was missing
       const double scale = scaler.get_scale();
       CHECK((scale > 0 && std::isfinite(scale)));
       CHECK(message_of_error(step) == "no error");  // and training goes on

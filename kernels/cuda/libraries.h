@@ -32,6 +32,12 @@ inline void check(cudnnStatus_t status, std::source_location where = std::source
     fail_cudnn(status, where);
 }
 
+/// Whether a library said that it does not do such a thing: not an error, but a reason to go another way.
+constexpr bool is_unsupported(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_ARCH_MISMATCH;
+}
+constexpr bool is_unsupported(cudnnStatus_t status) { return status / 1000 == CUDNN_STATUS_NOT_SUPPORTED / 1000; }
+
 namespace cuda {
 
 /// A C handle with a destructor.
@@ -51,6 +57,15 @@ template <class H, class S, class... Args, S (*Create)(H*, Args...), S (*Destroy
   };
   std::unique_ptr<std::remove_pointer_t<H>, Deleter> owned_;
 };
+
+/// The memory that f allocates, or an undefined tensor where there is too little: for what can be done without.
+template <class F> Tensor if_there_is_room(F f) {
+  try {
+    return f();
+  } catch (const Error&) {
+    return {};
+  }
+}
 
 /// Memory that the calls of one thread on one device share: they run one after another in the device's stream. Kept
 /// from call to call, unless it is large.
