@@ -4,6 +4,7 @@
 #include <mutex>
 #include <thread>
 
+#include "nn/parallel/group.h"
 #include "tests/catch.h"
 #include "tests/parallel_nets.h"
 
@@ -95,6 +96,28 @@ TEST_CASE("replicas run at once, in threads that stay", "[parallel][threads]") {
   CHECK(parallel::idle_workers() == idle);
   CHECK(ran_in[0] == std::vector<std::thread::id>(2, std::this_thread::get_id()));
   CHECK(ran_in[1][0] != ran_in[2][0]);
+}
+
+TEST_CASE("tensors that do not go together are an error in every replica of a group", "[parallel][threads][errors]") {
+  const auto on = devices(3);
+  parallel::Group group(on);
+  std::atomic<int> errors = 0;
+  std::vector<std::thread> threads;
+  for (std::size_t k = 0; k < 3; ++k) {
+    threads.emplace_back([&, k] {
+      const Tensor x = ones({k == 1 ? 4 : 3}, TensorOptions(kFloat32).device(on[k]));
+      try {
+        group.sum(k, x, 0, "a test");
+      } catch (const ValueError& e) {
+        const std::string text = e.what();
+        errors += text.find("a test: replica ") == 0 && text.find("float32[4]") != std::string::npos &&
+                  text.find("all must bring the same") != std::string::npos;
+      }
+      group.leave(k);
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  CHECK(errors == 3);
 }
 
 TEST_CASE("wrappers in wrappers and in several threads", "[parallel][threads]") {
