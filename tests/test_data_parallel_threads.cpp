@@ -24,7 +24,12 @@ struct KeyError : Error {
 template <class E> auto failing(std::vector<Device> where, std::atomic<int>& finished) {
   return Functional([where, &finished](const Tensor& x) {
     for (const Device& d : where) {
-      if (x.device() == d) throw E("no such key");
+      if (x.device() != d) continue;
+      if constexpr (std::is_default_constructible_v<E>) {
+        throw E();
+      } else {
+        throw E("no such key");
+      }
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     ++finished;
@@ -63,7 +68,19 @@ TEST_CASE("P5, test_parallel_apply_passes_exception: the first replica's error, 
                          return x;
                        }),
                        on);
+  static std::vector<std::string> warnings;
+  warnings.clear();
+  const auto before = set_warning_handler([](const std::string& text) { warnings.push_back(text); });
   CHECK_THROWS_AS(strange(ones({4})), int);
+  struct Odd : std::exception {
+    const char* what() const noexcept override { return "odd"; }
+  };
+  DataParallel odd(failing<Odd>({on[2]}, finished), on);
+  CHECK_THROWS_AS(odd(ones({4})), Odd);
+  set_warning_handler(before);
+  CHECK(warnings ==
+        std::vector<std::string>{"replica 0 on " + on[0].str() + " failed with an exception that has no message",
+                                 "replica 2 on " + on[2].str() + " failed: odd"});
 
   Linear net(2, 2);
   DataParallel parallel(net, on);
@@ -96,6 +113,22 @@ TEST_CASE("replicas run at once, in threads that stay", "[parallel][threads]") {
   CHECK(parallel::idle_workers() == idle);
   CHECK(ran_in[0] == std::vector<std::thread::id>(2, std::this_thread::get_id()));
   CHECK(ran_in[1][0] != ran_in[2][0]);
+}
+
+TEST_CASE("a replica keeps its thread", "[parallel][threads]") {
+  const auto on = devices(4);
+  std::mutex mutex;
+  std::array<std::vector<std::thread::id>, 4> ran_in;
+  DataParallel parallel(Functional([&](const Tensor& x) {
+                          const std::scoped_lock lock(mutex);
+                          const auto k =
+                              static_cast<std::size_t>(std::find(on.begin(), on.end(), x.device()) - on.begin());
+                          ran_in[k].push_back(std::this_thread::get_id());
+                          return x;
+                        }),
+                        on);
+  for (int i = 0; i < 4; ++i) parallel(ones({4}));
+  for (const auto& threads : ran_in) CHECK(threads == std::vector<std::thread::id>(4, threads[0]));
 }
 
 TEST_CASE("tensors that do not go together are an error in every replica of a group", "[parallel][threads][errors]") {
