@@ -131,6 +131,30 @@ TEST_CASE("a replica keeps its thread", "[parallel][threads]") {
   for (const auto& threads : ran_in) CHECK(threads == std::vector<std::thread::id>(4, threads[0]));
 }
 
+TEST_CASE("one wrapper in two threads at once, or in its own forward, is refused", "[parallel][threads][errors]") {
+  const auto on = devices(2);
+  std::atomic<bool> is_inside = false, may_end = false;
+  DataParallel parallel(Functional([&](const Tensor& x) {
+                          is_inside = true;
+                          while (!may_end) std::this_thread::yield();
+                          return x;
+                        }),
+                        on);
+  std::thread other([&] { parallel(ones({2})); });
+  while (!is_inside) std::this_thread::yield();
+  CHECK_THROWS_WITH(parallel(ones({2})), ContainsSubstring("this one is in the middle of a forward") &&
+                                             ContainsSubstring("give each thread a DataParallel of its own"));
+  CHECK_THROWS_WITH(parallel->reset_replicas(), ContainsSubstring("in the middle of a forward"));
+  may_end = true;
+  other.join();
+  CHECK(parallel(ones({2})).size(0) == 2);
+
+  std::function<Tensor(const Tensor&)> again;
+  DataParallel recursive(Functional([&](const Tensor& x) { return again(x); }), on);
+  again = [&](const Tensor& x) { return recursive(x); };
+  CHECK_THROWS_WITH(recursive(ones({4})), ContainsSubstring("in the module's own forward"));
+}
+
 TEST_CASE("tensors that do not go together are an error in every replica of a group", "[parallel][threads][errors]") {
   const auto on = devices(3);
   parallel::Group group(on);

@@ -13,6 +13,22 @@ std::vector<Device> devices_for(const Module& module, const DeviceIds& ids) {
   return ids.empty() ? all_cuda_devices() : ids.resolve(module);
 }
 
+/// Keeps others from the replicas while it lives.
+class Turn {
+ public:
+  explicit Turn(std::atomic<bool>& taken) : taken_(taken) {
+    check(!taken_.exchange(true),
+          "DataParallel: this one is in the middle of a forward, in another thread or in the module's own forward; it "
+          "runs one at a time, so give each thread a DataParallel of its own");
+  }
+  ~Turn() { taken_ = false; }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::atomic<bool>& taken_;
+};
+
 /// Tells replicas of each other while it lives, and cleans up after a forward that failed too.
 class Forward {
  public:
@@ -43,7 +59,13 @@ Engine::Engine(std::shared_ptr<Module> module, DataParallelOptions options)
   joint_.device = options_.output_device() ? options_.output_device()->on(devices_[0].type()) : devices_[0];
 }
 
+void Engine::reset() {
+  const Turn turn(runs_);
+  replicas_.clear();
+}
+
 void Engine::run(std::size_t count, const std::function<void(std::size_t, Module&)>& forward) {
+  const Turn turn(runs_);
   if (!options_.persistent()) replicas_.clear();
   replicas_.bind(count);
   const std::span<const Device> used = std::span(devices_).first(count);

@@ -7,6 +7,8 @@
 // The functions it is made of stand alone: see functions.h.
 #pragma once
 
+#include <atomic>
+
 #include "core/arg.h"
 #include "nn/any.h"
 #include "nn/parallel/functions.h"
@@ -43,9 +45,9 @@ class Engine {
   const DataParallelOptions& options() const { return options_; }
   nested::Distribution distribution() const { return {devices_, options_.dim(), options_.split()}; }
   nested::Joint& joint() { return joint_; }
-  void reset() { replicas_.clear(); }
+  void reset();
   void check_module() const { check_placement(*module_, devices_[0]); }
-  /// Binds `count` replicas and runs forward(k, replica) for each.
+  /// Binds `count` replicas and runs forward(k, replica) for each. One call at a time: a second one throws.
   void run(std::size_t count, const std::function<void(std::size_t, Module&)>& forward);
 
  private:
@@ -54,6 +56,7 @@ class Engine {
   std::vector<Device> devices_;
   nested::Joint joint_{kCPU};
   Replicas replicas_;
+  std::atomic<bool> runs_ = false;
 };
 
 /// Whether M's forward takes a share of such arguments.
