@@ -71,6 +71,55 @@ TEST_CASE("scatter: an unused piece counts as zero, integers have no history", "
   CHECK_FALSE(labels[1].requires_grad());
 }
 
+namespace {
+
+/// Says what it holds; nothing else of a struct is seen.
+struct Sample {
+  Tensor image;
+  std::string name;
+  std::vector<Tensor> boxes;
+  template <class Self> static auto fields(Self& self) { return std::tie(self.image, self.name, self.boxes); }
+};
+struct HiddenTensor {
+  int n;
+  Tensor x;
+};
+struct HiddenList {
+  std::string name;
+  std::vector<Tensor> list;
+};
+struct NoTensors {
+  int n;
+  std::string name;
+  std::vector<int> list;
+};
+static_assert(parallel::nested::hides_tensors<HiddenTensor>());
+static_assert(parallel::nested::hides_tensors<HiddenList>());
+static_assert(!parallel::nested::hides_tensors<NoTensors>());
+static_assert(!parallel::nested::hides_tensors<Sample>());
+
+}  // namespace
+
+TEST_CASE("scatter and gather: arrays, structs with fields(), maps of what is to go whole", "[parallel]") {
+  const auto on = devices(2);
+  const Tensor x = randn({4, 2}, on[0]), scale = ones({1, 2}, on[0]);
+  const auto arrays = parallel::scatter(std::array<Tensor, 2>{x, x * 2}, on);
+  CHECK(arrays[1][1].device() == on[1]);
+  CHECK(close(parallel::gather(arrays, on[0])[1], x * 2));
+
+  const auto samples = parallel::scatter(Sample{x, "both", {x * 3}}, on);
+  CHECK(samples[1].boxes[0].device() == on[1]);
+  const Sample joined = parallel::gather(samples, on[0]);
+  CHECK(close(joined.image, x));
+  CHECK(joined.name == "both");
+  CHECK(close(joined.boxes[0], x * 3));
+
+  const std::map<std::string, parallel::Broadcast<Tensor>> whole{{"scale", parallel::broadcast(scale)}};
+  const auto maps = parallel::scatter(std::tuple(x, whole), on);
+  static_assert(std::is_same_v<std::tuple_element_t<1, decltype(maps)::value_type>, std::map<std::string, Tensor>>);
+  CHECK(std::get<1>(maps[1]).at("scale").device() == on[1]);
+}
+
 TEST_CASE("scatter: every dtype and layout", "[parallel]") {
   const auto on = devices(2);
   for (const Dtype dtype : {kBool, kUInt8, kInt8, kInt16, kInt32, kInt64, kFloat16, kBFloat16, kFloat32, kFloat64}) {
