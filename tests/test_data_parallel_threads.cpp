@@ -223,6 +223,19 @@ TEST_CASE("dropout depends on the seed alone, not on the threads", "[parallel][t
   CHECK_FALSE(parallel(x).equal(first));
 }
 
+TEST_CASE("replicas drop different elements, and the first device those of its seed", "[parallel]") {
+  const DefaultDevice first(devices(2)[0].is_cpu() ? Device(kCPU) : Device(kCUDA, 0));
+  const auto on = devices(2);
+  if (on[0] == on[1]) return;
+  DataParallel parallel(Dropout(0.5), on);
+  const Tensor x = ones({2, 256});
+  manual_seed(3);
+  const Tensor y = parallel(x);
+  CHECK_FALSE(y[0].equal(y[1]));
+  manual_seed(3);
+  CHECK(y[0].equal(dropout(x[0], 0.5, true)));
+}
+
 TEST_CASE("making replicas draws no random numbers of the caller", "[parallel]") {
   TwoLayers net;
   manual_seed(5);
