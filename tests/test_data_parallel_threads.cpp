@@ -155,6 +155,25 @@ TEST_CASE("one wrapper in two threads at once, or in its own forward, is refused
   CHECK_THROWS_WITH(recursive(ones({4})), ContainsSubstring("in the module's own forward"));
 }
 
+TEST_CASE("backward of an earlier forward runs in another thread meanwhile", "[parallel][amp][threads]") {
+  const auto on = devices(2);
+  TwoLayers net;
+  const TwoLayers plain = net.clone();
+  DataParallel parallel(net, on);
+  const Tensor x = randn({4, 4});
+  for (const bool in_region : {false, true}) {
+    const amp::autocast region(on[0].type(), kBFloat16, in_region);
+    for (int i = 0; i < 10; ++i) {
+      const Tensor loss = parallel(x).to(kFloat32).sum();
+      std::thread backward([&] { loss.backward(); });
+      parallel(x);
+      backward.join();
+    }
+  }
+  for (int i = 0; i < 20; ++i) plain(x).sum().backward();
+  CHECK(gradient_difference(*net, *plain) < 1);
+}
+
 TEST_CASE("tensors that do not go together are an error in every replica of a group", "[parallel][threads][errors]") {
   const auto on = devices(3);
   parallel::Group group(on);
