@@ -10,6 +10,7 @@
 namespace halftone::nn::parallel {
 
 std::vector<std::int64_t> share_lengths(std::int64_t n, std::size_t devices, Split split) {
+  check<ValueError>(devices > 0 && n >= 0, "share_lengths: ", n, " rows cannot be divided among ", devices, " devices");
   const auto most = static_cast<std::int64_t>(devices);
   if (n == 0) return std::vector<std::int64_t>(devices, 0);
   std::vector<std::int64_t> lengths;
@@ -250,9 +251,47 @@ Tensor joined(TensorList tensors, Device device, std::int64_t dim) {
   return out;
 }
 
+/// `dim` counted from the front; `what` names the function in errors.
+std::int64_t axis_of(const char* what, const Tensor& x, std::int64_t dim) {
+  const std::int64_t rank = x.dim();
+  check<ValueError>(dim >= -rank && dim < rank, what, ": ", describe(x), " has no dimension ", dim);
+  return dim < 0 ? dim + rank : dim;
+}
+
+void check_pieces(const Tensor& x, IntArrayRef lengths, std::size_t devices, std::int64_t axis) {
+  check<ValueError>(lengths.size() == devices, "comm::scatter: got ", lengths.size(), " lengths for ", devices,
+                    " devices");
+  std::int64_t sum = 0;
+  for (const std::int64_t length : lengths) {
+    check<ValueError>(length >= 0, "comm::scatter: a piece cannot have the length ", length);
+    sum += length;
+  }
+  check<ValueError>(sum == x.size(axis), "comm::scatter: pieces of ", lengths, " do not make up ", describe(x),
+                    " along dimension ", axis);
+}
+
+void check_defined(const char* what, TensorList tensors) {
+  check<ValueError>(!tensors.empty(), what, ": there are no tensors");
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    check<ValueError>(tensors[i].defined(), what, ": tensor ", i, " is undefined");
+  }
+}
+
+/// Undefined ones fit. Along `except` they may differ.
+void check_sizes(const char* what, TensorList tensors, std::int64_t except = -1) {
+  const auto first = std::ranges::find_if(tensors, [](const Tensor& t) { return t.defined(); });
+  for (const Tensor& t : tensors) {
+    bool fits = !t.defined() || t.dim() == first->dim();
+    for (std::int64_t i = 0; t.defined() && fits && i < t.dim(); ++i) fits = i == except || t.size(i) == first->size(i);
+    check<ValueError>(fits, what, ": ", describe(t), " does not go with ", describe(*first));
+  }
+}
+
 }  // namespace
 
 void copy_elements(const Tensor& from, const Tensor& to) {
+  check<ValueError>(from.sizes().equals(to.sizes()), "comm::copy_elements: ", describe(from), " does not fit into ",
+                    describe(to));
   if (!has_same_bytes(from, to)) {
     to.detach().copy_(from.detach());
   } else if (from.numel() > 0) {
@@ -276,6 +315,9 @@ void copy_elements(std::span<const Spread> spreads, Devices devices) {
 }
 
 std::vector<Tensor> scatter(const Tensor& x, IntArrayRef lengths, Devices devices, std::int64_t dim) {
+  check_defined("comm::scatter", x);
+  dim = axis_of("comm::scatter", x, dim);
+  check_pieces(x, lengths, devices.size(), dim);
   std::vector<Tensor> pieces;
   {
     const ContextScope plain = plain_scope();
@@ -290,6 +332,9 @@ std::vector<Tensor> scatter(const Tensor& x, IntArrayRef lengths, Devices device
 }
 
 Tensor gather(TensorList tensors, Device device, std::int64_t dim) {
+  check_defined("comm::gather", tensors);
+  dim = axis_of("comm::gather", tensors[0], dim);
+  check_sizes("comm::gather", tensors, dim);
   std::vector<Tensor> out;
   {
     const ContextScope plain = plain_scope();
@@ -300,6 +345,7 @@ Tensor gather(TensorList tensors, Device device, std::int64_t dim) {
 }
 
 std::vector<Tensor> broadcast(const Tensor& x, Devices devices) {
+  check_defined("comm::broadcast", x);
   std::vector<Tensor> copies;
   {
     const ContextScope plain = plain_scope();
@@ -324,6 +370,7 @@ std::shared_ptr<Node> broadcast_node(TensorList tensors, Devices devices, Dtype 
 }
 
 std::vector<Tensor> reduce_add(std::span<const TensorList> lists, Device device) {
+  for (const TensorList& tensors : lists) check_sizes("comm::reduce_add", tensors);
   std::vector<Tensor> sums(lists.size());
   std::vector<cuda::nccl::Sum> wide;
   std::vector<std::vector<Tensor>> narrow;
@@ -349,6 +396,10 @@ std::vector<Tensor> reduce_add(std::span<const TensorList> lists, Device device)
 Tensor reduce_add(TensorList tensors, Device device) { return reduce_add(std::span(&tensors, 1), device)[0]; }
 
 std::vector<Tensor> all_reduce(TensorList tensors, std::vector<Edge> edges) {
+  check_defined("comm::all_reduce", tensors);
+  check_sizes("comm::all_reduce", tensors);
+  check<ValueError>(edges.size() == tensors.size(), "comm::all_reduce: got ", edges.size(), " edges for ",
+                    tensors.size(), " tensors");
   std::vector<Device> devices;
   for (const Tensor& t : tensors) devices.push_back(t.device());
   std::vector<Tensor> sums;

@@ -9,8 +9,9 @@ void detail::check_counts(std::size_t modules, std::size_t inputs, std::size_t d
 
 namespace {
 
-std::vector<Device> devices_for(const Module& module, const DeviceIds& ids) {
-  return ids.empty() ? all_cuda_devices() : ids.resolve(module);
+std::vector<Device> devices_for(const std::shared_ptr<Module>& module, const DeviceIds& ids) {
+  check<ValueError>(module != nullptr, "DataParallel: the module is a null pointer");
+  return ids.empty() ? all_cuda_devices() : ids.resolve(*module);
 }
 
 /// Keeps others from the replicas while it lives.
@@ -52,7 +53,7 @@ class Forward {
 Engine::Engine(std::shared_ptr<Module> module, DataParallelOptions options)
     : module_(std::move(module)),
       options_(std::move(options)),
-      devices_(devices_for(*module_, options_.device_ids())),
+      devices_(devices_for(module_, options_.device_ids())),
       replicas_(module_, devices_, options_.replica_factory()) {
   if (devices_.empty()) return;
   joint_.dim = options_.dim();
