@@ -137,8 +137,8 @@ const Tensor& write_in_place(const OpInfo& info, const Tensor& self, const std::
   if (must_record_write(info, self, others)) {
     finish_recorded_write(info, self, recorded(before_write(self)));
   } else {
+    self.storage()->bump_version();  // before: who copies the memory in another thread is to see that a write began
     direct(self);
-    self.storage()->bump_version();
   }
   return self;
 }

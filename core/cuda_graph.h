@@ -52,6 +52,10 @@ class Graph {
   std::unique_ptr<Impl> impl_;
 };
 
+/// How many replays there were in this process. What a replay writes does not count as an in-place write, so whoever
+/// keeps copies of tensors by their versions notes this number too.
+std::uint64_t graph_replays();
+
 /// Whether a graph is being captured on the device: what is called now runs later, and perhaps often.
 bool is_capturing(Device device);
 

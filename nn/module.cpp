@@ -157,7 +157,11 @@ std::shared_ptr<Module> Module::clone(const optional<Device>&) const {
                             "> instead of torch::nn::Module to inherit the ability to clone.");
 }
 
-void Module::clone_(Module&, const optional<Device>&) {}
+void Module::clone_(Module& other, const optional<Device>&) {
+  check<NotImplementedError>(other.parameters().empty() && other.buffers().empty(), "clone: ", other.display_name(),
+                             " has parameters or buffers and no way to be copied; derive its class from Cloneable "
+                             "instead of Module");
+}
 
 // ------------------------------------------------------------------------------------------------ hooks
 

@@ -98,6 +98,9 @@ class Module : public std::enable_shared_from_this<Module> {
   void bfloat16(bool keep_norm_fp32 = false) { to_low_precision(kBFloat16, keep_norm_fp32); }
   /// True for layers whose tensors half(keep_norm_fp32 = true) leaves in float32.
   virtual bool is_normalization() const { return false; }
+  /// Whether products are what reads this layer's own parameters: in an autocast region they read them in 16 bits, and
+  /// nn::DataParallel brings no more to other devices. A layer that writes to its parameters says no.
+  virtual bool products_read_parameters() const { return !is_normalization(); }
 
   // --- copies ---
   /// A deep copy, with its tensors on `device` if one is given. Classes that derive from Cloneable have it.

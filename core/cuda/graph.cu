@@ -4,6 +4,8 @@
 namespace halftone::cuda {
 namespace {
 
+std::atomic<std::uint64_t> replays_so_far{0};
+
 __global__ void count_replay(std::uint64_t* replays) { ++*replays; }
 
 }  // namespace
@@ -117,10 +119,13 @@ void Graph::capture(const std::function<void()>& work) {
   capture_end();
 }
 
+std::uint64_t graph_replays() { return replays_so_far.load(std::memory_order_relaxed); }
+
 void Graph::replay() {
   check(impl_->exec != nullptr, "cuda::Graph: replay of an empty graph; capture() records one");
   check_capture(impl_->gpu);
   use(impl_->gpu.device);
+  replays_so_far.fetch_add(1, std::memory_order_relaxed);
   check(cudaGraphLaunch(impl_->exec, impl_->gpu.stream));
 }
 

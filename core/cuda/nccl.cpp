@@ -144,11 +144,13 @@ void broadcast(std::span<const Spread> spreads, std::span<const Device> devices)
   });
 }
 
-void reduce(TensorList tensors, const Tensor& sum) {
-  together(devices_of(tensors), [&](const Clique& clique, auto add) {
-    for (const Tensor& t : tensors) {
-      add(ncclReduce(t.data_ptr(), t.device() == sum.device() ? sum.data_ptr() : nullptr, count_of(t), type_of(t),
-                     ncclSum, clique.rank_of(sum.device()), clique.comm_of(t), stream_of(t)));
+void reduce(std::span<const Sum> sums) {
+  together(devices_of(sums[0].of), [&](const Clique& clique, auto add) {
+    for (const auto& [tensors, sum] : sums) {
+      for (const Tensor& t : tensors) {
+        add(ncclReduce(t.data_ptr(), t.device() == sum.device() ? sum.data_ptr() : nullptr, count_of(t), type_of(t),
+                       ncclSum, clique.rank_of(sum.device()), clique.comm_of(t), stream_of(t)));
+      }
     }
   });
 }
@@ -163,11 +165,10 @@ void all_reduce(TensorList tensors, std::span<const Tensor> sums) {
   });
 }
 
-void gather(TensorList tensors, std::span<const Tensor> copies) {
-  together(devices_of(tensors), [&](const Clique& clique, auto add) {
+void gather(TensorList tensors, std::span<const Tensor> copies, std::span<const Device> devices) {
+  together(devices, [&](const Clique& clique, auto add) {
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const Tensor &t = tensors[i], &copy = copies[i];
-      if (t.device() == copy.device()) continue;
       add(ncclSend(t.data_ptr(), t.nbytes(), ncclInt8, clique.rank_of(copy.device()), clique.comm_of(t), stream_of(t)));
       add(ncclRecv(copy.data_ptr(), t.nbytes(), ncclInt8, clique.rank_of(t.device()), clique.comm_of(copy),
                    stream_of(copy)));
