@@ -56,7 +56,9 @@ constexpr int unclean_tests = 0;
 #endif
 
 int main(int argc, char** argv) {
-  if (const char* device = std::getenv("HALFTONE_TEST_DEVICE")) halftone::set_default_device(device);
+  // As tensors carry it: tests compare and print it.
+  if (const char* device = std::getenv("HALFTONE_TEST_DEVICE"))
+    halftone::set_default_device(halftone::canonical(device));
   const int failed = Catch::Session().run(argc, argv);
   return failed == 0 && unclean_tests > 0 ? 1 : failed;
 }
