@@ -1,4 +1,6 @@
 // Bytes on CUDA devices: memory, statistics, copies between devices and to and from the host, pinned memory, failures.
+#include <thread>
+
 #include "halftone.h"
 #include "tests/cuda.h"
 
@@ -22,6 +24,24 @@ TEST_CASE("CUDA memory is counted", "[cuda][memory]") {
   CHECK(after.allocations == before.allocations + 2);
   CHECK_NOTHROW(empty_cache(device));
 }
+
+#if HALFTONE_SIMULATED_CUDA
+
+TEST_CASE("a thread that works on one device makes no context on another", "[cuda]") {
+  if (cuda::device_count() < 2) return;
+  const auto last = static_cast<DeviceIndex>(cuda::device_count() - 1);
+  const Device device(kCUDA, last);
+  const Tensor made_elsewhere = ones({64}, device);
+  const auto in_thread = [](auto work) {
+    cudasim::reset_counters();
+    std::thread(work).join();
+    return cudasim::counters()[0].contexts;
+  };
+  CHECK(in_thread([&] { CHECK((ones({4}, device) + 1).sum().item<float>() == 8); }) == 0);
+  CHECK(in_thread([moved = made_elsewhere.clone()]() mutable { moved.reset(); }) == 0);
+}
+
+#endif
 
 TEST_CASE("a device that is not there is named", "[cuda][memory]") {
   if (!cuda::is_available()) return;

@@ -54,11 +54,19 @@ Gpu& gpu(Device device) {
     return *g;
   const std::lock_guard lock(making);
   if (Gpu* g = slot.load(std::memory_order_acquire)) return *g;
-  int before = 0;
-  check(cudaGetDevice(&before));
+  // The thread stays with this device: choosing another would make a context there, which nobody may have asked for.
   slot.store(make_gpu(index), std::memory_order_release);
-  check(cudaSetDevice(before));
   return *slot.load();
+}
+
+Gpu& any_gpu() {
+  int current = 0;
+  check(cudaGetDevice(&current));
+  if (Gpu* g = gpus.at(static_cast<std::size_t>(current)).load(std::memory_order_acquire)) return *g;
+  for (const std::atomic<Gpu*>& slot : gpus) {
+    if (Gpu* g = slot.load(std::memory_order_acquire)) return *g;
+  }
+  return gpu(Device(kCUDA));
 }
 
 void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument) {
@@ -67,10 +75,12 @@ void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument) {
   }
 }
 
-void use(Device device) {
+void use(Device device) { check(try_use(device)); }
+
+cudaError_t try_use(Device device) noexcept {
   int current = -1;
-  check(cudaGetDevice(&current));
-  if (current != device.index()) check(cudaSetDevice(device.index()));
+  if (const cudaError_t failed = cudaGetDevice(&current)) return failed;
+  return current == device.index() ? cudaSuccess : cudaSetDevice(device.index());
 }
 
 // One event a device is enough: a wait is for what the event was last recorded behind, and if another thread records it

@@ -38,11 +38,15 @@ int count_gpus();
 /// Made when first asked for, and never destroyed. Throws Error when the machine has no such device.
 Gpu& gpu(Device device);
 inline Gpu& gpu(const Tensor& t) { return gpu(t.device()); }
+/// A device in use, this thread's own if it is; the default one if none is. For what all devices share.
+Gpu& any_gpu();
 /// Calls f for every device used so far.
 void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument);
 
-/// Makes the device the one that CUDA's calls of this thread are about.
+/// Makes the device the one that CUDA's calls of this thread are about. A call that never chose one is about device 0,
+/// and makes a context there.
 void use(Device device);
+cudaError_t try_use(Device device) noexcept;
 
 /// Work queued on `later` from now on waits for what is queued on `earlier`; the host does not wait.
 void order(Gpu& earlier, Gpu& later);

@@ -60,6 +60,7 @@ class CudaRuntime final : public Runtime {
     if (Arena::give(data)) return;  // one of a graph's
     Gpu& g = gpu(device);
     if (Arena* arena = g.arena.load(std::memory_order_acquire)) return arena->keep_until_end(data);
+    std::ignore = try_use(g.device);
     std::ignore = cudaFreeAsync(data, g.stream);
   }
 

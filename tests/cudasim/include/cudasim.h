@@ -30,6 +30,8 @@ struct Counters {
   std::uint64_t launches = 0, library_calls = 0, graph_launches = 0;
   std::uint64_t host_to_device = 0, device_to_host = 0, device_to_device = 0, peer_copies = 0, memsets = 0;
   std::uint64_t allocations = 0, frees = 0;
+  std::uint64_t pageable_copies = 0;  // to the device, from memory that is not pinned: CUDA may wait before these
+  std::uint64_t contexts = 0;    // calls that choose this device or are about it: CUDA makes a context for the first
   std::uint64_t host_waits = 0;  // calls that made the host wait: synchronising calls and blocking copies
 };
 std::vector<Counters> counters();
