@@ -41,6 +41,21 @@ TEST_CASE("a thread that works on one device makes no context on another", "[cud
   CHECK(in_thread([moved = made_elsewhere.clone()]() mutable { moved.reset(); }) == 0);
 }
 
+TEST_CASE("a copy of ordinary host memory is staged, or waited for if it is large", "[cuda][copy]") {
+  const Device device(kCUDA, 0);
+  for (const std::int64_t n : {1, 1000, 2 << 20, (2 << 20) + 1}) {
+    const bool large = n > 2 << 20;
+    INFO(n);
+    const Tensor host = full({n}, 3, TensorOptions(kFloat32).device(kCPU));
+    cudasim::reset_counters();
+    const Tensor there = host.to(device);
+    CHECK(cudasim::counters()[0].pageable_copies == (large ? 1 : 0));
+    CHECK(cudasim::counters()[0].host_waits == (large ? 1 : 0));
+    host.fill_(4);
+    CHECK(there.eq(3).all().item<bool>());
+  }
+}
+
 #endif
 
 TEST_CASE("a device that is not there is named", "[cuda][memory]") {

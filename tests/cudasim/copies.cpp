@@ -37,7 +37,9 @@ void count_copy(const void* to, const void* from) {
     Counters& counters = device(device_of(from)).counters;
     ++(device_of(to) == device_of(from) ? counters.device_to_device : counters.peer_copies);
   } else if (in_arenas(to)) {
-    ++device(device_of(to)).counters.host_to_device;
+    Counters& counters = device(device_of(to)).counters;
+    ++counters.host_to_device;
+    counters.pageable_copies += place_of(from) == Place::pageable;
   } else if (in_arenas(from)) {
     ++device(device_of(from)).counters.device_to_host;
   }
