@@ -97,10 +97,11 @@ void wait_for(Gpu& g) {
   check(!g.arena.load(std::memory_order_acquire), "cuda::Graph: waiting for ", g.device, " cannot be captured");
   use(g.device);
   check(cudaStreamSynchronize(g.stream));
-  if (!g.bad_index->claimed) [[likely]]
+  const std::atomic_ref state(g.bad_index->state);  // work queued by other threads may be writing
+  if (state.load(std::memory_order_acquire) != BadIndex::told) [[likely]]
     return;
   const BadIndex bad = *g.bad_index;
-  *g.bad_index = {};
+  state.store(BadIndex::none, std::memory_order_release);
   fail<IndexError>(bad.op, ": index ", bad.index, " is out of range for a size of ", bad.size, " (met by a kernel on ",
                    g.device, "; its element was left out)");
 }

@@ -13,7 +13,8 @@ namespace halftone::cuda {
 /// The first index out of range that a kernel met, in memory that the host and the device share. `op` is a literal of
 /// the host, which kernels only pass on.
 struct BadIndex {
-  unsigned claimed;
+  enum State : unsigned { none, claimed, told };  // the rest is being written while it is claimed, and there once told
+  unsigned state;
   const char* op;
   std::int64_t index;
   std::int64_t size;
