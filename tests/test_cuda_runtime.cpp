@@ -1,5 +1,6 @@
 // Bytes on CUDA devices: memory, statistics, copies between devices and to and from the host, pinned memory, failures.
-#include "core/cuda_graph.h"
+#include <thread>
+
 #include "halftone.h"
 #include "tests/cuda.h"
 
@@ -23,6 +24,39 @@ TEST_CASE("CUDA memory is counted", "[cuda][memory]") {
   CHECK(after.allocations == before.allocations + 2);
   CHECK_NOTHROW(empty_cache(device));
 }
+
+#if HALFTONE_SIMULATED_CUDA
+
+TEST_CASE("a thread that works on one device makes no context on another", "[cuda]") {
+  if (cuda::device_count() < 2) return;
+  const auto last = static_cast<DeviceIndex>(cuda::device_count() - 1);
+  const Device device(kCUDA, last);
+  const Tensor made_elsewhere = ones({64}, device);
+  const auto in_thread = [](auto work) {
+    cudasim::reset_counters();
+    std::thread(work).join();
+    return cudasim::counters()[0].contexts;
+  };
+  CHECK(in_thread([&] { CHECK((ones({4}, device) + 1).sum().item<float>() == 8); }) == 0);
+  CHECK(in_thread([moved = made_elsewhere.clone()]() mutable { moved.reset(); }) == 0);
+}
+
+TEST_CASE("a copy of ordinary host memory is staged, or waited for if it is large", "[cuda][copy]") {
+  const Device device(kCUDA, 0);
+  for (const std::int64_t n : {1, 1000, 2 << 20, (2 << 20) + 1}) {
+    const bool large = n > 2 << 20;
+    INFO(n);
+    const Tensor host = full({n}, 3, TensorOptions(kFloat32).device(kCPU));
+    cudasim::reset_counters();
+    const Tensor there = host.to(device);
+    CHECK(cudasim::counters()[0].pageable_copies == (large ? 1 : 0));
+    CHECK(cudasim::counters()[0].host_waits == (large ? 1 : 0));
+    host.fill_(4);
+    CHECK(there.eq(3).all().item<bool>());
+  }
+}
+
+#endif
 
 TEST_CASE("a device that is not there is named", "[cuda][memory]") {
   if (!cuda::is_available()) return;

@@ -587,6 +587,50 @@ TEST_CASE("values may come from the memory that is written", "[ops][indexing]") 
   CHECK(list(x) == Doubles{0, 1, 2, 3});
 }
 
+namespace {
+
+// A write in place whose operands come from the memory that is written.
+struct Overlap {
+  const char* name;
+  std::function<void(const Tensor& self, const Tensor& source)> write;  // reads views of `source`
+};
+
+std::vector<Overlap> overlaps_in_place() {
+  return {
+      {"sub_ of a row", [](const Tensor& x, const Tensor& y) { x.sub_(y[0]); }},
+      {"add_ of the transposed", [](const Tensor& x, const Tensor& y) { x.add_(y.t()); }},
+      {"mul_ of one element", [](const Tensor& x, const Tensor& y) { x.mul_(y[1][1]); }},
+      {"div_ of rows one further", [](const Tensor& x, const Tensor& y) { x.slice(0, 1).div_(y.slice(0, 0, -1)); }},
+      {"mul_ of itself", [](const Tensor& x, const Tensor& y) { x.mul_(y); }},
+      {"add_ to a row of another", [](const Tensor& x, const Tensor& y) { x[2].add_(y[1]); }},
+      {"addcmul_", [](const Tensor& x, const Tensor& y) { x.addcmul_(y.t(), y[2], 2); }},
+      {"addcdiv_", [](const Tensor& x, const Tensor& y) { x.addcdiv_(y[1], y.t()); }},
+      {"lerp_", [](const Tensor& x, const Tensor& y) { x.lerp_(y.t(), 0.25); }},
+      {"copy_", [](const Tensor& x, const Tensor& y) { x.copy_(y.t()); }},
+  };
+}
+
+}  // namespace
+
+TEST_CASE("a write in place reads its operands as they were, even from the memory it writes", "[ops][inplace]") {
+  for (const std::int64_t n : {5, 70}) {
+    const Tensor values = arange(n * n, kFloat32).reshape({n, n}) + 1;
+    for (const Overlap& each : overlaps_in_place()) {
+      INFO(each.name << ", n " << n);
+      const Tensor expected = values.clone(), x = values.clone();
+      each.write(expected, values);
+      each.write(x, x);
+      CHECK(equal(x, expected));
+      const Tensor recorded = values.clone().requires_grad_() * 1;
+      each.write(recorded, recorded);
+      CHECK(equal(recorded, expected));
+    }
+    const Tensor mask = arange(n * n).reshape({n, n}) % 3 == 0, expected = mask.masked_fill(mask.t(), true);
+    mask.masked_fill_(mask.t(), true);
+    CHECK(equal(mask, expected));
+  }
+}
+
 TEST_CASE("scatters in place are part of the graph", "[ops][indexing]") {
   const Tensor x = ones({2, 2}).requires_grad_();
   const Tensor y = x * 2;

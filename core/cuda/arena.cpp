@@ -43,16 +43,20 @@ void* Arena::take(std::size_t bytes) {
     blocks_[block] = size;
   }
   owners()[block] = this;
+  ++handed_out_;
   ++in_use_;
   return block;
 }
 
 bool Arena::give(void* block) noexcept {
+  if (handed_out_.load(std::memory_order_relaxed) == 0) [[likely]]
+    return false;  // whoever frees a block knows of it, and so of its count
   const std::lock_guard lock(mutex);
   const auto found = owners().find(block);
   if (found == owners().end()) return false;
   Arena& arena = *found->second;
   owners().erase(found);
+  --handed_out_;
   arena.idle_.emplace(arena.blocks_.at(block), block);
   if (--arena.in_use_ == 0 && arena.abandoned_) delete &arena;
   return true;

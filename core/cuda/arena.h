@@ -2,6 +2,7 @@
 // until it is gone; blocks given back during the capture serve its later allocations.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <map>
 #include <memory>
@@ -32,6 +33,8 @@ class Arena {
 
  private:
   ~Arena();
+
+  static inline std::atomic<std::size_t> handed_out_{0};  // blocks of all arenas that are in use
 
   Gpu& gpu_;
   std::map<void*, std::size_t> blocks_;

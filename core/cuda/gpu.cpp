@@ -14,21 +14,6 @@ constexpr std::size_t kMaxGpus = 64;
 std::array<std::atomic<Gpu*>, kMaxGpus> gpus{};
 std::mutex making;
 
-/// A device selected for a while.
-class Selected {
- public:
-  explicit Selected(DeviceIndex index) {
-    check(cudaGetDevice(&before_));
-    check(cudaSetDevice(index));
-  }
-  ~Selected() { std::ignore = cudaSetDevice(before_); }
-  Selected(const Selected&) = delete;
-  Selected& operator=(const Selected&) = delete;
-
- private:
-  int before_ = 0;
-};
-
 Gpu* make_gpu(DeviceIndex index) {
   auto g = std::make_unique<Gpu>();
   g->device = Device(kCUDA, index);
@@ -78,9 +63,20 @@ Gpu& gpu(Device device) {
     return *g;
   const std::lock_guard lock(making);
   if (Gpu* g = slot.load(std::memory_order_acquire)) return *g;
-  const Selected selected(index);
+  // The thread stays with this device: choosing another would make a context there, which nobody may have asked for.
+  check(cudaSetDevice(index));
   slot.store(make_gpu(index), std::memory_order_release);
   return *slot.load();
+}
+
+Gpu& any_gpu() {
+  int current = 0;
+  check(cudaGetDevice(&current));
+  if (Gpu* g = gpus.at(static_cast<std::size_t>(current)).load(std::memory_order_acquire)) return *g;
+  for (const std::atomic<Gpu*>& slot : gpus) {
+    if (Gpu* g = slot.load(std::memory_order_acquire)) return *g;
+  }
+  return gpu(Device(kCUDA));
 }
 
 void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument) {
@@ -102,10 +98,12 @@ void refuse_foreign_work(const Gpu& g) {
   }
 }
 
-void use(Device device) {
+void use(Device device) { check(try_use(device)); }
+
+cudaError_t try_use(Device device) noexcept {
   int current = -1;
-  check(cudaGetDevice(&current));
-  if (current != device.index()) check(cudaSetDevice(device.index()));
+  if (const cudaError_t failed = cudaGetDevice(&current)) return failed;
+  return current == device.index() ? cudaSuccess : cudaSetDevice(device.index());
 }
 
 std::mutex& crossing() {
@@ -141,10 +139,11 @@ void wait_for(Gpu& g) {
   check(!g.arena.load(std::memory_order_acquire), "cuda::Graph: waiting for ", g.device, " cannot be captured");
   use(g.device);
   check(cudaStreamSynchronize(g.stream));
-  if (!g.bad_index->claimed) [[likely]]
+  const std::atomic_ref state(g.bad_index->state);  // work queued by other threads may be writing
+  if (state.load(std::memory_order_acquire) != BadIndex::told) [[likely]]
     return;
   const BadIndex bad = *g.bad_index;
-  *g.bad_index = {};
+  state.store(BadIndex::none, std::memory_order_release);
   fail<IndexError>(bad.op, ": index ", bad.index, " is out of range for a size of ", bad.size, " (met by a kernel on ",
                    g.device, "; its element was left out)");
 }

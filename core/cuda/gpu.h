@@ -15,7 +15,8 @@ namespace halftone::cuda {
 /// The first index out of range that a kernel met, in memory that the host and the device share. `op` is a literal of
 /// the host, which kernels only pass on.
 struct BadIndex {
-  unsigned claimed;
+  enum State : unsigned { none, claimed, told };  // the rest is being written while it is claimed, and there once told
+  unsigned state;
   const char* op;
   std::int64_t index;
   std::int64_t size;
@@ -47,11 +48,15 @@ int count_gpus();
 /// Made when first asked for, and never destroyed. Throws Error when the machine has no such device.
 Gpu& gpu(Device device);
 inline Gpu& gpu(const Tensor& t) { return gpu(t.device()); }
+/// A device in use, this thread's own if it is; the default one if none is. For what all devices share.
+Gpu& any_gpu();
 /// Calls f for every device used so far.
 void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument);
 
-/// Makes the device the one that CUDA's calls of this thread are about.
+/// Makes the device the one that CUDA's calls of this thread are about. A call that never chose one is about device 0,
+/// and makes a context there.
 void use(Device device);
+cudaError_t try_use(Device device) noexcept;
 
 /// How many graphs are being captured in the process.
 extern std::atomic<int> captures;

@@ -83,6 +83,7 @@ void* take(std::size_t bytes) {
     return block;
   }
   void* block = nullptr;
+  use(any_gpu().device);
   check(cudaHostAlloc(&block, size, cudaHostAllocPortable));
   c.blocks[static_cast<const std::byte*>(block)] = size;
   return block;

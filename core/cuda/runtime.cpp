@@ -58,6 +58,7 @@ class CudaRuntime final : public Runtime {
     if (Arena::give(data)) return;  // one of a graph's
     Gpu& g = gpu(device);
     if (g.arena.load(std::memory_order_acquire) && Arena::keep_until_end(g, data)) return;
+    std::ignore = try_use(g.device);
     std::ignore = cudaFreeAsync(data, g.stream);
   }
 
@@ -72,9 +73,9 @@ class CudaRuntime final : public Runtime {
       check(is_pinned(to_device.is_cuda() ? from : to), "cuda::Graph: a copy between ordinary host memory and ",
             g.device,
             " cannot be captured (item() and printing make one); pin the host's tensor, or copy outside the graph");
-    check(cudaMemcpyAsync(to, from, bytes, to_device.is_cuda() ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost,
-                          g.stream));
-    if (to_device.is_cpu() && !(non_blocking && is_pinned(to))) wait_for(g);
+    if (to_device.is_cuda()) return copy_to_device(g, to, from, bytes);
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, g.stream));
+    if (!(non_blocking && is_pinned(to))) wait_for(g);
   }
 
   void* allocate_pinned(std::size_t bytes) override { return pinned::take(bytes); }
@@ -97,6 +98,26 @@ class CudaRuntime final : public Runtime {
   }
 
  private:
+  /// The source may change as soon as this returns, unless it is pinned. CUDA promises that of other memory by waiting
+  /// for the stream, if at all; a copy in pinned memory makes nobody wait.
+  static void copy_to_device(Gpu& g, void* to, const void* from, std::size_t bytes) {
+    constexpr std::size_t kMostStaged = std::size_t{8} << 20;  // more takes the host longer than the wait
+    const auto queue = [&](const void* source) {
+      return cudaMemcpyAsync(to, source, bytes, cudaMemcpyHostToDevice, g.stream);
+    };
+    if (pinned::contains(from)) return check(queue(from));
+    if (bytes > kMostStaged) {
+      check(queue(from));
+      return wait_for(g);
+    }
+    void* const staged = pinned::take(bytes);
+    std::memcpy(staged, from, bytes);
+    use(g.device);
+    const cudaError_t status = queue(staged);
+    pinned::give(staged, bytes);
+    check(status);
+  }
+
   static void copy_between(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) {
     Gpu &source = gpu(from_device), &target = gpu(to_device);
     check_capture(target);

@@ -40,7 +40,8 @@ void count_copy(const void* to, const void* from) {
     Counters& counters = device(device_of(from)).counters;
     ++(device_of(to) == device_of(from) ? counters.device_to_device : counters.peer_copies);
   } else if (in_arenas(to)) {
-    ++device(device_of(to)).counters.host_to_device;
+    Counters& counters = device(device_of(to)).counters;
+    ++counters.host_to_device;
   } else if (in_arenas(from)) {
     ++device(device_of(from)).counters.device_to_host;
   }

@@ -109,6 +109,7 @@ cudaError_t cudaMallocAsync(void** pointer, std::size_t bytes, cudaStream_t stre
 
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   return api(Call::uncounted, [&] {
+    ++current_device().counters.contexts;
     CUstream_st* s = find_stream(stream);
     if (!s) return cudaErrorInvalidResourceHandle;
     if (pointer == nullptr) return cudaSuccess;

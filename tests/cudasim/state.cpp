@@ -88,6 +88,7 @@ cudaError_t enter(Call kind) {
   start();
   if (w.in_host_function) return cudaErrorNotPermitted;
   if (w.count == 0) return cudaErrorNoDevice;
+  if (kind != Call::uncounted) ++current_device().counters.contexts;
   // What frees, destroys or asks works on: after reset_errors nothing shall have leaked.
   if (kind != Call::uncounted && current_device().sticky != cudaSuccess) return current_device().sticky;
   return chosen_to_fail(kind) ? fitting_error(kind) : cudaSuccess;

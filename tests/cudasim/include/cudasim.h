@@ -32,7 +32,8 @@ struct Counters {
   std::uint64_t pageable_copies = 0;  // of the copies above: from or to host memory that is not pinned
   std::uint64_t allocations = 0, frees = 0;
   std::uint64_t blocking_allocations = 0;  // by cudaMalloc, or of pinned memory: they may wait for the device
-  std::uint64_t host_waits = 0;            // calls that made the host wait: synchronising calls and blocking copies
+  std::uint64_t contexts = 0;    // calls that choose this device or are about it: CUDA makes a context for the first
+  std::uint64_t host_waits = 0;  // calls that made the host wait: synchronising calls and blocking copies
 };
 std::vector<Counters> counters();
 void reset_counters();
