@@ -248,6 +248,7 @@ __global__ void uninitialised_shared_kernel(int* out) {
 }
 
 __global__ void same_element_kernel(int* out) { *out = static_cast<int>(blockIdx.x); }
+__global__ void same_value_kernel(volatile unsigned char* out) { *out = 7; }
 __global__ void neighbour_kernel(int* data) { data[blockIdx.x] = data[(blockIdx.x + 1) % gridDim.x]; }
 __global__ void halves_kernel(unsigned short* data) { data[threadIdx.x] = static_cast<unsigned short>(threadIdx.x); }
 
@@ -781,6 +782,8 @@ TEST_CASE("races in global memory are reported across blocks and threads", "[cud
   CHECK(cudaDeviceSynchronize() == cudaErrorAssert);
   cudasim::clear_reports();
 
+  CHECK(launch(nullptr, 8, 8, same_value_kernel, reinterpret_cast<volatile unsigned char*>(data.data)) == cudaSuccess);
+  CHECK(cudaDeviceSynchronize() == cudaSuccess);  // volatile stores may meet
   CHECK(launch(nullptr, 1, 16, halves_kernel, reinterpret_cast<unsigned short*>(data.data)) == cudaSuccess);
   CHECK(launch(nullptr, 8, 1, fill_kernel, data.data, 0) == cudaSuccess);
   CHECK(launch(nullptr, 8, 1, fill_kernel, data.data, 0) == cudaSuccess);
