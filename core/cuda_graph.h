@@ -27,7 +27,8 @@ namespace halftone::cuda {
 /// libraries have chosen their algorithms and optimizers have made their state.
 ///
 /// What waits for the device (item(), printing, a copy to ordinary host memory) cannot be captured and throws Error; so
-/// does work of another device. After an error in capture() the graph is empty and the device goes on as before.
+/// does work of another device, and another thread's work on this one. After an error in capture() the graph is empty
+/// and the device goes on as before.
 class Graph {
  public:
   explicit Graph(Device device = kCUDA);

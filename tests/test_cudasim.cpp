@@ -248,6 +248,7 @@ __global__ void uninitialised_shared_kernel(int* out) {
 }
 
 __global__ void same_element_kernel(int* out) { *out = static_cast<int>(blockIdx.x); }
+__global__ void same_value_kernel(volatile unsigned char* out) { *out = 7; }
 __global__ void neighbour_kernel(int* data) { data[blockIdx.x] = data[(blockIdx.x + 1) % gridDim.x]; }
 __global__ void halves_kernel(unsigned short* data) { data[threadIdx.x] = static_cast<unsigned short>(threadIdx.x); }
 
@@ -781,6 +782,8 @@ TEST_CASE("races in global memory are reported across blocks and threads", "[cud
   CHECK(cudaDeviceSynchronize() == cudaErrorAssert);
   cudasim::clear_reports();
 
+  CHECK(launch(nullptr, 8, 8, same_value_kernel, reinterpret_cast<volatile unsigned char*>(data.data)) == cudaSuccess);
+  CHECK(cudaDeviceSynchronize() == cudaSuccess);  // volatile stores may meet
   CHECK(launch(nullptr, 1, 16, halves_kernel, reinterpret_cast<unsigned short*>(data.data)) == cudaSuccess);
   CHECK(launch(nullptr, 8, 1, fill_kernel, data.data, 0) == cudaSuccess);
   CHECK(launch(nullptr, 8, 1, fill_kernel, data.data, 0) == cudaSuccess);
@@ -910,15 +913,18 @@ TEST_CASE("a device's memory is finite", "[cudasim]") {
   need_devices(3);
   const Fresh fresh;
   cudaSetDevice(2);
-  cudasim::set_total_memory(2, 1 << 20);
   std::size_t available = 0;
+  std::size_t whole = 0;
   std::size_t total = 0;
+  CHECK(cudaMemGetInfo(&available, &whole) == cudaSuccess);
+  const std::size_t held = cudasim::bytes_in_use(2);  // by other tests of this program
+  cudasim::set_total_memory(2, whole - available + (1 << 20));
   CHECK(cudaMemGetInfo(&available, &total) == cudaSuccess);
-  CHECK(total == 1 << 20);
+  CHECK(available == 1 << 20);
   void* first = nullptr;
   void* second = nullptr;
   CHECK(cudaMalloc(&first, 3 << 18) == cudaSuccess);
-  CHECK(cudasim::bytes_in_use(2) == 3 << 18);
+  CHECK(cudasim::bytes_in_use(2) == held + (3 << 18));
   CHECK(cudaMalloc(&second, 1 << 19) == cudaErrorMemoryAllocation);
   CHECK(second == nullptr);
   CHECK(cudaGetLastError() == cudaErrorMemoryAllocation);
@@ -926,8 +932,8 @@ TEST_CASE("a device's memory is finite", "[cudasim]") {
   CHECK(cudaFree(first) == cudaSuccess);
   CHECK(cudaFree(first) == cudaErrorInvalidValue);
   CHECK(cudasim::live_allocations() == live - 1);
-  CHECK(cudasim::bytes_in_use(2) == 0);
-  cudasim::set_total_memory(2, std::size_t{8} << 30);
+  CHECK(cudasim::bytes_in_use(2) == held);
+  cudasim::set_total_memory(2, whole);
 }
 
 TEST_CASE("the pool keeps freed memory up to its threshold", "[cudasim]") {
@@ -942,24 +948,28 @@ TEST_CASE("the pool keeps freed memory up to its threshold", "[cudasim]") {
     CHECK(cudaMemPoolGetAttribute(pool, which, &value) == cudaSuccess);
     return value;
   };
+  CHECK(cudaMemPoolTrimTo(pool, 0) == cudaSuccess);
+  CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &pool) == cudaSuccess);
+  const std::uint64_t used = attribute(cudaMemPoolAttrUsedMemCurrent);  // by other tests of this program
+  const std::uint64_t reserved = attribute(cudaMemPoolAttrReservedMemCurrent);
+  std::uint64_t threshold = attribute(cudaMemPoolAttrReleaseThreshold);
   std::uint64_t keep = ~std::uint64_t{0};
   CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep) == cudaSuccess);
   void* first = nullptr;
   void* second = nullptr;
   CHECK(cudaMallocAsync(&first, 4096, stream) == cudaSuccess);
-  CHECK(attribute(cudaMemPoolAttrUsedMemCurrent) == 4096);
+  CHECK(attribute(cudaMemPoolAttrUsedMemCurrent) == used + 4096);
   CHECK(cudaFreeAsync(first, stream) == cudaSuccess);
   CHECK(cudaMallocAsync(&second, 4096, stream) == cudaSuccess);
   CHECK(second == first);  // its own stream may have it at once
   CHECK(cudaFreeAsync(second, stream) == cudaSuccess);
   CHECK(cudaStreamSynchronize(stream) == cudaSuccess);
-  CHECK(attribute(cudaMemPoolAttrUsedMemCurrent) == 0);
-  CHECK(attribute(cudaMemPoolAttrReservedMemCurrent) == 4096);
-  CHECK(attribute(cudaMemPoolAttrUsedMemHigh) == 4096);
+  CHECK(attribute(cudaMemPoolAttrUsedMemCurrent) == used);
+  CHECK(attribute(cudaMemPoolAttrReservedMemCurrent) == reserved + 4096);
+  CHECK(attribute(cudaMemPoolAttrUsedMemHigh) == used + 4096);
   CHECK(cudaMemPoolTrimTo(pool, 0) == cudaSuccess);
-  CHECK(attribute(cudaMemPoolAttrReservedMemCurrent) == 0);
-  keep = 0;
-  CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep) == cudaSuccess);
+  CHECK(attribute(cudaMemPoolAttrReservedMemCurrent) == reserved);
+  CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &threshold) == cudaSuccess);
 }
 
 TEST_CASE("a graph replays captured work with the inputs of the day", "[cudasim]") {

@@ -153,7 +153,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// Stores a value where other threads may store the same one.
-__device__ void store_alike(std::uint8_t* to, std::uint8_t value) { *to = value; }  // no atomics of this size
+__device__ void store_alike(std::uint8_t* to, std::uint8_t value) {
+  *static_cast<volatile std::uint8_t*>(to) = value;  // there are no atomics of this size
+}
 __device__ void store_alike(std::uint16_t* to, std::uint16_t value) {
   std::uint16_t seen = *to;
   while (seen != value) {

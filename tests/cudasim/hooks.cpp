@@ -37,7 +37,7 @@ extern "C" void __ubsan_handle_type_mismatch_v1(TypeMismatch* data, std::uintptr
   void __tsan_unaligned_read##bytes(void* p) { access(p, bytes, Mode::read, __builtin_return_address(0), false); }   \
   void __tsan_unaligned_write##bytes(void* p) { access(p, bytes, Mode::write, __builtin_return_address(0), false); } \
   void __tsan_volatile_read##bytes(void* p) { access(p, bytes, Mode::read, __builtin_return_address(0)); }           \
-  void __tsan_volatile_write##bytes(void* p) { access(p, bytes, Mode::write, __builtin_return_address(0)); }         \
+  void __tsan_volatile_write##bytes(void* p) { access(p, bytes, Mode::store, __builtin_return_address(0)); }         \
   static_assert(bytes > 0)
 
 // Atomics really happen. The order the caller asked for is never stronger than this.
@@ -53,7 +53,7 @@ extern "C" void __ubsan_handle_type_mismatch_v1(TypeMismatch* data, std::uintptr
     return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                                \
   }                                                                                                             \
   void __tsan_atomic##bits##_store(volatile type* p, type value, int) {                                         \
-    access(p, sizeof(type), Mode::write, __builtin_return_address(0));                                          \
+    access(p, sizeof(type), Mode::store, __builtin_return_address(0));                                          \
     __atomic_store_n(p, value, __ATOMIC_SEQ_CST);                                                               \
   }                                                                                                             \
   type __tsan_atomic##bits##_exchange(volatile type* p, type value, int) {                                      \

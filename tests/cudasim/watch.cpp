@@ -30,7 +30,7 @@ std::string place(std::uintptr_t pc) {
 }
 
 const char* verb(Mode mode) {
-  constexpr const char* kVerbs[] = {"reads", "writes", "changes by an atomic"};
+  constexpr const char* kVerbs[] = {"reads", "writes", "changes by an atomic", "stores"};
   return kVerbs[static_cast<int>(mode)];
 }
 
@@ -108,9 +108,9 @@ void check_device_access(std::uintptr_t address, std::size_t bytes, Mode mode, s
       refuse("out of bounds or freed", address + i, bytes - i, mode, pc);
     }
     is_defined = false;
-    if (mode == Mode::write) state[i] = defined;
+    if (overwrites(mode)) state[i] = defined;
   }
-  if (!is_defined && mode != Mode::write) {
+  if (!is_defined && !overwrites(mode)) {
     complain("uninitialised memory: " + describe_thread(block.current) + " " + what_happens(address, bytes, mode), pc);
     std::fill_n(state, bytes, defined);  // said once
   }
@@ -130,7 +130,7 @@ void check_shared_access(SharedRegion& region, std::uintptr_t address, std::size
       shared_cell.defined = 0;
       shared_cell.cell = {};  // every block has shared memory of its own
     }
-    if (mode != Mode::write && (mask & ~shared_cell.defined) != 0) {
+    if (!overwrites(mode) && (mask & ~shared_cell.defined) != 0) {
       complain("uninitialised memory: " + describe_thread(block.current) + " " + what_happens(address, bytes, mode),
                pc);
     }
