@@ -8,6 +8,7 @@
 #include "autograd/tensor_factory.h"
 #include "core/arg.h"
 #include "core/cuda_graph.h"
+#include "core/cuda_library_use.h"
 #include "core/cuda_options.h"
 #include "core/enum.h"
 #include "core/error.h"

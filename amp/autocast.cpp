@@ -12,19 +12,19 @@ namespace {
 
 std::array<std::atomic<Dtype>, kDeviceTypes> default_low{kBFloat16, kFloat16};  // by device type
 
-// Casts of parameters, made once and shared by all their uses.
+// Casts of weights, made once and shared by all their uses.
 class CastCache {
  public:
   const Tensor& get(const Tensor& source, Dtype dtype, bool& hit) {
     Entry& entry = entries_[{source.unsafeGetTensorImpl(), dtype}];
-    hit = entry.source.defined() && entry.storage == source.storage() && entry.version == source._version();
+    hit = entry.is_of(source);
     ++(hit ? info_.hits : info_.misses);
     if (!hit) entry = make(source, dtype);
     if (entry.used) *entry.used = true;
     return entry.cast;
   }
   void put(const Tensor& source, const Tensor& cast, bool* used) {
-    entries_[{source.unsafeGetTensorImpl(), cast.dtype()}] = {source, source.storage(), source._version(), cast, used};
+    entries_[{source.unsafeGetTensorImpl(), cast.dtype()}] = Entry(source, cast, used);
     any_provided_ = true;
   }
   /// Whether somebody else made a cast of this tensor: asked for tensors that the cache keeps no casts of by itself.
@@ -43,10 +43,31 @@ class CastCache {
   }
 
  private:
+  // A weight that was written to, exchanged or frozen since is cast anew.
   struct Entry {
-    Tensor source;                     // keeps the key's address from being used again
-    std::shared_ptr<Storage> storage;  // with the version: a weight that was written to, or exchanged, is cast anew
+    Entry() = default;
+    Entry(const Tensor& from, Tensor to, bool* use)
+        : source(from),
+          storage(from.storage()),
+          sizes(dims(from.sizes())),
+          strides(dims(from.strides())),
+          offset(from.storage_offset()),
+          version(from._version()),
+          has_history(from.requires_grad()),
+          cast(std::move(to)),
+          used(use) {}
+
+    bool is_of(const Tensor& t) const {
+      return storage == t.storage() && version == t._version() && offset == t.storage_offset() &&
+             has_history == t.requires_grad() && t.sizes().equals(sizes) && t.strides().equals(strides);
+    }
+
+    Tensor source;  // keeps the key's address from being used again
+    std::shared_ptr<Storage> storage;
+    Dims sizes, strides;
+    std::int64_t offset = 0;
     std::uint32_t version = 0;
+    bool has_history = false;
     Tensor cast;
     bool* used = nullptr;
   };
@@ -57,7 +78,7 @@ class CastCache {
     const AutoGradMode recording(true);
     Tensor cast = source.to(dtype);
     if (const auto node = cast.grad_fn()) node->sum_dtype = kFloat32;
-    return {source, source.storage(), source._version(), std::move(cast)};
+    return {source, std::move(cast), nullptr};
   }
 
   std::map<std::pair<const TensorImpl*, Dtype>, Entry> entries_;
@@ -132,8 +153,8 @@ Tensor Region::cast(const Tensor& x, Dtype dtype, Dtype low, std::size_t positio
     c.filter = nullptr;
     c.observer = nullptr;
   });
-  const bool is_parameter = x.dtype() == kFloat32 && x.requires_grad() && x.is_leaf() && !x.is_view();
-  const bool kept = state_.cache_enabled && dtype == low && is_parameter;
+  const bool is_weight = x.dtype() == kFloat32 && (x.requires_grad() || x.impl()->is_parameter);
+  const bool kept = state_.cache_enabled && dtype == low && is_weight && x.is_leaf() && !x.is_view();
   if (!kept && !cache_->is_provided(x, dtype)) return x.to(dtype);
   bool hit = false;
   Tensor cached = cache_->get(x, dtype, hit);

@@ -8,35 +8,19 @@
 //   }
 #pragma once
 
-#include <tuple>
-
 #include "amp/autocast.h"
 #include "autograd/function.h"
+#include "core/map_tensors.h"
 
 namespace halftone::amp {
 
 /// Every castable tensor on that kind of device, at any depth of vectors, arrays, optionals, tuples, pairs and maps, in
 /// another dtype; anything else as it is.
-template <class T> T cast_all(const T& value, DeviceType type, Dtype dtype) {
-  const auto cast = [&](const auto&... items) { return T{cast_all(items, type, dtype)...}; };
-  if constexpr (std::is_same_v<T, Tensor>) {
-    const bool eligible = value.defined() && value.device().type() == type && castable(value.dtype());
-    return eligible ? value.to(dtype) : value;
-  } else if constexpr (requires { std::tuple_size<T>::value; }) {
-    return std::apply(cast, value);
-  } else if constexpr (requires { typename T::mapped_type; }) {
-    T result;
-    for (const auto& [key, item] : value) result.emplace(key, cast_all(item, type, dtype));
-    return result;
-  } else if constexpr (!std::is_convertible_v<T, std::string_view> && requires(T v) { v.begin(), v.clear(); }) {
-    T result = value;
-    for (auto& item : result) item = cast_all(item, type, dtype);
-    return result;
-  } else if constexpr (requires { value.value_or(Tensor()); }) {
-    return value ? T(cast_all(*value, type, dtype)) : value;
-  } else {
-    return value;
-  }
+template <class T> auto cast_all(const T& value, DeviceType type, Dtype dtype) {
+  return map_tensors(value, [type, dtype](const Tensor& t) {
+    const bool eligible = t.defined() && t.device().type() == type && castable(t.dtype());
+    return eligible ? t.to(dtype) : t;
+  });
 }
 
 namespace detail {

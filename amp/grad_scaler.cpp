@@ -8,7 +8,6 @@
 #include "core/cuda_graph.h"
 #include "core/runtime.h"
 #include "kernels/backend.h"
-#include "optim/clip.h"
 
 namespace halftone::amp {
 namespace {
@@ -57,12 +56,29 @@ ScaleRule GradScaler::rule() const {
 // ---------------------------------------------------------------- scale
 
 void GradScaler::begin(Device device) {
-  scale_ = full({}, initial_.scale, TensorOptions(kFloat32).device(device));
-  counts_ = counts_tensor(initial_, device);
+  Tensor counts = counts_tensor(initial_, device);
+  set_scale(full({}, initial_.scale, TensorOptions(kFloat32).device(device)));
+  if (in_graph_) {
+    counts_.copy_(counts);
+  } else {
+    counts_ = std::move(counts);
+  }
+}
+
+void GradScaler::note_capture() { in_graph_ = in_graph_ || cuda::is_capturing(scale_.device()); }
+
+void GradScaler::set_scale(Tensor scale) {
+  if (in_graph_) {
+    scale_.copy_(scale);
+  } else {
+    scale_ = std::move(scale);
+  }
+  scales_.clear();
 }
 
 Tensor GradScaler::scale_on(Device device) {
   if (device == scale_.device()) return scale_;
+  if (in_graph_) return scale_.to(device);  // a replay may have changed it
   Tensor& copy = scales_[device];
   if (!copy.defined()) copy = scale_.to(device);
   return copy;
@@ -73,14 +89,16 @@ Tensor GradScaler::scale(const Tensor& output) {
   check<ValueError>(output.defined() && output.is_floating_point(),
                     "GradScaler.scale: outputs must be floating tensors, got ", describe(output));
   if (!scale_.defined()) begin(output.device());
+  note_capture();
   return (output.dtype() == kFloat16 ? output.to(kFloat32) : output) * scale_on(output.device());
 }
 
 // ---------------------------------------------------------------- unscale_ and step
 
-void GradScaler::check_started(const char* call) const {
+void GradScaler::check_started(const char* call) {
   check(scale_.defined(), "GradScaler.", call,
         ": no scale yet, as scale() was never called. Was backward called on scaler.scale(loss)?");
+  note_capture();
 }
 
 GradScaler::OptimizerRecord& GradScaler::record_for(optim::Optimizer& optimizer, Call call) {
@@ -124,29 +142,37 @@ void GradScaler::check_has_flags(const std::vector<Tensor>& flags) {
         "had a gradient");
 }
 
-// A zero for a check to set. They come from blocks: zeroing costs a launch in 64 steps, not one a step, and whoever
-// holds an old flag can still read it.
+// A zero for a check to set, of its own, so that whoever holds an old flag can still read it. update() makes as many as
+// were used without a launch; beside the scale's device they come in blocks.
 Tensor GradScaler::fresh_flag(Device device) {
   constexpr std::int64_t kBlock = 64;
   if (cuda::is_capturing(device)) return zeros({}, TensorOptions(kFloat32).device(device));  // anew at every replay
   FlagBlock& block = flag_blocks_[device];
-  if (!block.zeros.defined() || block.used == kBlock)
+  if (!block.zeros.defined() || block.used == block.zeros.numel())
     block = {zeros({kBlock}, TensorOptions(kFloat32).device(device)), 0};
   return alias(block.zeros, {}, {}, block.used++);
 }
 
-// Multiplies by the factor; undefined means 1, which only looks.
-std::vector<Tensor> GradScaler::check_and_multiply(const ByDevice& gradients, const Tensor& factor) {
+Tensor GradScaler::one_on(Device device) {
+  if (const auto found = ones_.find(device); found != ones_.end()) return found->second;
+  Tensor one = ones({}, TensorOptions(kFloat32).device(device));
+  if (!cuda::is_capturing(device)) ones_[device] = one;  // one made in a capture is 1 from the first replay on
+  return one;
+}
+
+std::vector<Tensor> GradScaler::fresh_flags(const ByDevice& gradients) {
   std::vector<Tensor> flags;
-  for (const auto& [device, list] : gradients) {
-    Tensor& one = ones_[device];
-    if (!one.defined()) one = ones({}, TensorOptions(kFloat32).device(device));
-    Tensor flag = fresh_flag(device);
-    backend(device.type()).unscale(list, factor.defined() ? factor.to(device) : one, flag);
-    if (factor.defined()) optim::bump_versions(list);
-    flags.push_back(std::move(flag));
-  }
+  for (const auto& [device, list] : gradients) flags.push_back(fresh_flag(device));
   return flags;
+}
+
+// Multiplies by the factor; undefined means 1, which only looks.
+void GradScaler::check_and_multiply(const ByDevice& gradients, const Tensor& factor, std::vector<Tensor>& flags) {
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    const auto& [device, list] = gradients[i];
+    backend(device.type()).unscale(list, factor.defined() ? factor.to(device) : one_on(device), flags[i]);
+    if (factor.defined()) optim::bump_versions(list);
+  }
 }
 
 void GradScaler::unscale_(optim::Optimizer& optimizer) {
@@ -154,8 +180,23 @@ void GradScaler::unscale_(optim::Optimizer& optimizer) {
   const ContextScope scope(kPlain);
   OptimizerRecord& record = record_for(optimizer, Call::unscale);
   const ByDevice lists = gradients(optimizer, Half::refused);
-  record.flags = check_and_multiply(lists, reciprocal(scale_));
-  record.stage = Stage::unscaled;
+  std::vector<Tensor> flags = fresh_flags(lists);
+  check_and_multiply(lists, reciprocal(scale_), flags);
+  record = {Stage::unscaled, std::move(flags)};
+}
+
+Tensor GradScaler::clip_grad_norm_(optim::Optimizer& optimizer, double max_norm, double norm_type) {
+  const ContextScope scope(kPlain);
+  const MaxNorm limit(max_norm, norm_type);
+  if (!is_enabled() || records_[&optimizer].stage == Stage::unscaled) {
+    return optim::clip_norm(gradients(optimizer, Half::accepted), limit);
+  }
+  OptimizerRecord& record = record_for(optimizer, Call::unscale);
+  const ByDevice lists = gradients(optimizer, Half::refused);
+  std::vector<Tensor> flags = fresh_flags(lists);
+  Tensor norm = optim::clip_norm(lists, limit, scale_, flags);
+  record = {Stage::unscaled, std::move(flags)};
+  return norm;
 }
 
 StepResult GradScaler::step(optim::Optimizer& optimizer, const optim::Optimizer::LossClosure& closure) {
@@ -163,42 +204,63 @@ StepResult GradScaler::step(optim::Optimizer& optimizer, const optim::Optimizer:
   check(!closure,
         "GradScaler.step: closure use is not currently supported while the scaler is enabled, as the closure would put "
         "scaled gradients in the place of unscaled ones");
+  return step_limited(optimizer, nullptr);
+}
+
+StepResult GradScaler::step(optim::Optimizer& optimizer, const MaxNorm& limit) {
+  if (is_enabled()) return step_limited(optimizer, &limit);
+  Tensor norm = clip_grad_norm_(optimizer, limit.most, limit.type);
+  StepResult result({}, optimizer.step());
+  result.norm = std::move(norm);
+  return result;
+}
+
+// `limit` is null when there is none.
+StepResult GradScaler::step_limited(optim::Optimizer& optimizer, const MaxNorm* limit) {
   OptimizerRecord& record = record_for(optimizer, Call::step);
-  if (auto* const scaled = dynamic_cast<optim::ScaledOptimizer*>(&optimizer)) return step_scaled(*scaled, record);
+  if (auto* const scaled = dynamic_cast<optim::ScaledOptimizer*>(&optimizer)) {
+    return step_scaled(*scaled, record, limit);
+  }
   if (record.stage == Stage::ready) {
     check_has_gradients(gradients(optimizer, Half::refused));
-    unscale_(optimizer);
+    if (!limit) unscale_(optimizer);
   }
+  Tensor norm = limit ? clip_grad_norm_(optimizer, limit->most, limit->type) : Tensor();
   check_has_flags(record.flags);
   StepResult result(total(record.flags));
+  result.norm = std::move(norm);
   if (result.stepped()) result.value = optimizer.step();
   record.stage = Stage::stepped;
   return result;
 }
 
-// Gradients that are still scaled are only looked at here: the optimizer divides them in the same pass that uses them.
-StepResult GradScaler::step_scaled(optim::ScaledOptimizer& optimizer, OptimizerRecord& record) {
-  const bool divides = record.stage == Stage::ready;
-  if (divides) {
-    const ByDevice lists = gradients(optimizer, Half::accepted);
-    check_has_gradients(lists);
-    const ContextScope scope(kPlain);
-    record.flags = check_and_multiply(lists, {});
-  }
+StepResult GradScaler::step_scaled(optim::ScaledOptimizer& optimizer, OptimizerRecord& record, const MaxNorm* limit) {
+  const optim::LimitedNorm limited = look(optimizer, record, limit);
   check_has_flags(record.flags);
   StepResult result(total(record.flags));
-  optimizer.step_scaled({divides ? scale_ : Tensor(), result.flag()});
+  result.norm = limited.norm;
+  optimizer.step_scaled({limited.divisor, result.flag()});
   record.stage = Stage::stepped;
   return result;
 }
 
-Tensor GradScaler::clip_grad_norm_(optim::Optimizer& optimizer, double max_norm, double norm_type) {
-  if (is_enabled() && records_[&optimizer].stage != Stage::unscaled) unscale_(optimizer);
-  std::vector<Tensor> params;
-  for (const optim::OptimizerParamGroup& group : optimizer.param_groups()) {
-    params.insert(params.end(), group.params().begin(), group.params().end());
+// Checks gradients that are still scaled, and finds the norm of those that have a limit. Both only look: the optimizer
+// divides the gradients by what this returns in the same pass that uses them.
+optim::LimitedNorm GradScaler::look(const optim::Optimizer& optimizer, OptimizerRecord& record, const MaxNorm* limit) {
+  if (record.stage == Stage::unscaled && !limit) return {};
+  const ContextScope scope(kPlain);
+  const ByDevice lists = gradients(optimizer, Half::accepted);
+  if (record.stage == Stage::unscaled) return optim::limit_norm(lists, *limit);
+  check_has_gradients(lists);
+  std::vector<Tensor> flags = fresh_flags(lists);
+  optim::LimitedNorm limited{{}, scale_};
+  if (limit) {
+    limited = optim::limit_norm(lists, *limit, scale_, flags);
+  } else {
+    check_and_multiply(lists, {}, flags);
   }
-  return nn::utils::clip_grad_norm_on_device_(params, max_norm, norm_type);
+  record.flags = std::move(flags);
+  return limited;
 }
 
 // ---------------------------------------------------------------- update
@@ -218,16 +280,28 @@ void GradScaler::update() {
   for (const auto& [optimizer, record] : records_) flags.insert(flags.end(), record.flags.begin(), record.flags.end());
   check(!flags.empty(), "GradScaler.update: No inf checks were recorded prior to update. Call step() first");
   const Tensor flag = total(flags);
-  if (cuda::is_capturing(scale_.device())) {  // the next replay reads the same tensors
-    backend(scale_).next_scale(rule(), scale_, counts_, flag, scale_, counts_);
-    return end_iteration(scale_, counts_);
+  if (cuda::is_capturing(scale_.device())) {
+    advance(flag, {});
+    return end_iteration();
   }
-  Tensor new_scale = empty_like(scale_), new_counts = empty_like(counts_);
-  backend(scale_).next_scale(rule(), scale_, counts_, flag, new_scale, new_counts);
-  history_.push_back({updates_++, scale_, flag});
+  Past past{updates_, in_graph_ ? scale_.clone() : scale_, flag};
+  FlagBlock next{empty({std::ranges::count(flags, scale_.device(), &Tensor::device)}, scale_.options())};
+  advance(flag, next.zeros);
+  end_iteration();
+  flag_blocks_[scale_.device()] = std::move(next);
+  history_.push_back(std::move(past));
   if (history_.size() > options_.history) history_.pop_front();
-  end_iteration(std::move(new_scale), std::move(new_counts));
+  ++updates_;
   watch_skips();
+}
+
+// `zeroed` becomes zeros in the same launch.
+void GradScaler::advance(const Tensor& flag, const Tensor& zeroed) {
+  Tensor new_scale = in_graph_ ? scale_ : empty_like(scale_), new_counts = in_graph_ ? counts_ : empty_like(counts_);
+  backend(scale_).next_scale(rule(), scale_, counts_, flag, new_scale, new_counts, zeroed);
+  if (in_graph_) optim::bump_versions({scale_});
+  scale_ = std::move(new_scale);
+  counts_ = std::move(new_counts);
 }
 
 void GradScaler::update(double new_scale) {
@@ -235,7 +309,8 @@ void GradScaler::update(double new_scale) {
   check_started("update");
   check<ValueError>(std::isfinite(new_scale) && new_scale > 0 && new_scale <= FLT_MAX,
                     "GradScaler.update: the new scale must be a positive float32 number, not ", new_scale);
-  end_iteration(full({}, new_scale, scale_.options()), counts_);
+  set_scale(full({}, new_scale, scale_.options()));
+  end_iteration();
 }
 
 void GradScaler::update(const Tensor& new_scale) {
@@ -245,12 +320,11 @@ void GradScaler::update(const Tensor& new_scale) {
       new_scale.defined() && new_scale.numel() == 1 && !new_scale.requires_grad(),
       "GradScaler.update: the new scale must be a number or a tensor of one element that requires no gradient");
   const ContextScope scope(kPlain);
-  end_iteration(new_scale.to(scale_.device(), kFloat32, false, /*copy=*/true).reshape({}), counts_);
+  set_scale(new_scale.to(scale_.device(), kFloat32, false, /*copy=*/true).reshape({}));
+  end_iteration();
 }
 
-void GradScaler::end_iteration(Tensor new_scale, Tensor new_counts) {
-  scale_ = std::move(new_scale);
-  counts_ = std::move(new_counts);
+void GradScaler::end_iteration() {
   scales_.clear();
   records_.clear();
 }
@@ -331,7 +405,6 @@ void GradScaler::load_state_dict(const StateDict& saved) {
   options_ = changed;
   initial_ = {.scale = static_cast<float>(changed.init_scale), .clean_steps = clean_steps};
   if (scale_.defined()) begin(scale_.device());
-  scales_.clear();
 }
 
 }  // namespace halftone::amp

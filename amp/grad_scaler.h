@@ -5,6 +5,8 @@
 //   scaler.step(optimizer);
 //   scaler.update();
 //
+// To limit the gradients' norm, give the step a limit: scaler.step(optimizer, amp::MaxNorm(1.0)).
+//
 // Scale and flags live on the device: with halftone's optimizers nothing here waits for it, except where a comment says
 // so.
 #pragma once
@@ -13,10 +15,14 @@
 #include <map>
 #include <unordered_map>
 
+#include "core/map_tensors.h"
 #include "kernels/updates.h"
+#include "optim/clip.h"
 #include "optim/scaled_optimizer.h"
 
 namespace halftone::amp {
+
+using optim::MaxNorm;
 
 struct GradScalerOptions {
   double init_scale = 65536;
@@ -42,6 +48,7 @@ class StepResult {
   const Tensor& flag() const { return flag_; }
 
   Tensor value;  // what the optimizer's own step() returned, if that was called
+  Tensor norm;   // of the gradients, unscaled, before a limit that step() was given: on the device, not waited for
 
  private:
   Tensor flag_;
@@ -67,9 +74,9 @@ class GradScaler {
   explicit GradScaler(DeviceType device = kCUDA, GradScalerOptions options = {});
   explicit GradScaler(std::string_view device, GradScalerOptions options = {});
 
-  /// The outputs times the scale: a tensor, or vectors, arrays, tuples, pairs and maps of such at any depth. float16
-  /// outputs are multiplied in float32: 65536 is infinite in float16.
-  template <class T> T scale(const T& outputs);
+  /// The outputs times the scale: a tensor, or vectors, arrays, optionals, tuples, pairs and maps of such at any depth,
+  /// where what is no tensor stays as it is. float16 outputs are multiplied in float32: 65536 is infinite in float16.
+  template <class T> auto scale(const T& outputs);
   Tensor scale(const Tensor& output);
 
   /// Divides the gradients of the optimizer's parameters by the scale now, to look at them or to clip them.
@@ -77,12 +84,17 @@ class GradScaler {
   /// unscale_(), if that was not called yet, and the optimizer's step unless a gradient was infinite or NaN. Takes no
   /// closure while the scaler is enabled. An optimizer that is no ScaledOptimizer makes it wait.
   StepResult step(optim::Optimizer& optimizer, const optim::Optimizer::LossClosure& closure = nullptr);
+  /// The same with the norm over all of the optimizer's gradients limited before: what clip_grad_norm_() and step() do,
+  /// but a ScaledOptimizer takes no extra pass over the gradients. When disabled it clips all the same.
+  StepResult step(optim::Optimizer& optimizer, const MaxNorm& limit);
   /// Adapts the scale: once an iteration, after all steps.
   void update();
   /// Sets the scale.
   void update(double new_scale);
   void update(const Tensor& new_scale);
-  /// unscale_(), if that was not called yet, and nn::utils::clip_grad_norm_ over all of the optimizer's parameters.
+  /// unscale_(), if that was not called yet, and nn::utils::clip_grad_norm_ over all of the optimizer's parameters,
+  /// with one look at the gradients and one division. The norm is that of the unscaled gradients, and is not waited
+  /// for.
   Tensor clip_grad_norm_(optim::Optimizer& optimizer, double max_norm, double norm_type = 2);
 
   /// Waits for the device; 1 when disabled.
@@ -126,18 +138,25 @@ class GradScaler {
   using ByDevice = optim::ByDevice;
 
   template <class T> void change(T GradScalerOptions::*field, T value);
-  void check_started(const char* call) const;
+  void check_started(const char* call);
   OptimizerRecord& record_for(optim::Optimizer& optimizer, Call call);
   static ByDevice gradients(const optim::Optimizer& optimizer, Half half);
   static void check_has_gradients(const ByDevice& gradients);
   static void check_has_flags(const std::vector<Tensor>& flags);
-  StepResult step_scaled(optim::ScaledOptimizer& optimizer, OptimizerRecord& record);
-  std::vector<Tensor> check_and_multiply(const ByDevice& gradients, const Tensor& factor);
+  StepResult step_limited(optim::Optimizer& optimizer, const MaxNorm* limit);
+  StepResult step_scaled(optim::ScaledOptimizer& optimizer, OptimizerRecord& record, const MaxNorm* limit);
+  optim::LimitedNorm look(const optim::Optimizer& optimizer, OptimizerRecord& record, const MaxNorm* limit);
+  void check_and_multiply(const ByDevice& gradients, const Tensor& factor, std::vector<Tensor>& flags);
   Tensor fresh_flag(Device device);
+  std::vector<Tensor> fresh_flags(const ByDevice& gradients);
+  Tensor one_on(Device device);
   Tensor scale_on(Device device);
   Tensor total(const std::vector<Tensor>& flags) const;
   void begin(Device device);
-  void end_iteration(Tensor new_scale, Tensor new_counts);
+  void note_capture();
+  void set_scale(Tensor scale);
+  void advance(const Tensor& flag, const Tensor& zeroed);
+  void end_iteration();
   void watch_skips() const;
   std::vector<std::int32_t> counts() const;
   ScaleRule rule() const;
@@ -145,6 +164,7 @@ class GradScaler {
   GradScalerOptions options_;
   ScaleState initial_;
   Tensor scale_, counts_;  // ScaleState on the device, from the first scale() on
+  bool in_graph_ = false;  // a captured graph knows their addresses: they are written to, not replaced
   std::unordered_map<optim::Optimizer*, OptimizerRecord> records_;
   std::unordered_map<Device, Tensor> scales_, ones_;  // by device
   struct FlagBlock {
@@ -156,22 +176,10 @@ class GradScaler {
   std::int64_t updates_ = 0;
 };
 
-template <class T> T GradScaler::scale(const T& outputs) {
-  const auto scaled = [this](const auto&... items) { return T{scale(items)...}; };
-  if constexpr (requires { std::tuple_size<T>::value; }) {
-    return std::apply(scaled, outputs);
-  } else if constexpr (requires { typename T::mapped_type; }) {
-    T result = outputs;
-    for (auto& [key, value] : result) value = scale(value);
-    return result;
-  } else {
-    static_assert(
-        !std::is_convertible_v<T, std::string_view> && requires { typename T::value_type; },
-        "GradScaler::scale takes tensors, and vectors, arrays, tuples and maps of tensors");
-    T result = outputs;
-    for (auto& value : result) value = scale(value);
-    return result;
-  }
+template <class T> auto GradScaler::scale(const T& outputs) {
+  static_assert(holds_tensors<T>(),
+                "GradScaler::scale takes tensors, and vectors, arrays, optionals, tuples and maps of tensors");
+  return map_tensors(outputs, [this](const Tensor& output) { return scale(output); });
 }
 
 }  // namespace halftone::amp

@@ -128,6 +128,10 @@ Tensor before_write(const Tensor& self);
 /// Copies the recorded result into self's memory and takes over its history.
 void finish_recorded_write(const OpInfo& info, const Tensor& self, const Tensor& result);
 
+/// `operand`, or a copy of it if it overlaps with the tensor that is written: elements must not change before they are
+/// read.
+Tensor apart_from(const Tensor& written, const Tensor& operand);
+
 /// An in-place op: `recorded(old)` is the op out of place, `direct(self)` writes with no thought of gradients. In-place
 /// ops are not subject to autocast.
 template <std::size_t N, class Recorded, class Direct>
@@ -137,8 +141,8 @@ const Tensor& write_in_place(const OpInfo& info, const Tensor& self, const std::
   if (must_record_write(info, self, others)) {
     finish_recorded_write(info, self, recorded(before_write(self)));
   } else {
+    self.storage()->bump_version();  // before: who copies the memory in another thread is to see that a write began
     direct(self);
-    self.storage()->bump_version();
   }
   return self;
 }

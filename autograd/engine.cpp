@@ -39,7 +39,7 @@ class Pass {
   void visit(Pending task);
   void run_hooks(Pending& task) const;
   void capture(const Pending& task);
-  bool wanted(const Node& node) const { return !restricted_ || needed_.contains(&node); }
+  bool leads_to_capture(const Edge& edge) const;
 
   bool retain_graph_, create_graph_;
   std::span<Capture> captures_;
@@ -94,7 +94,7 @@ void Pass::add(Tensor& sum, Tensor grad, Dtype sum_dtype) const {
 }
 
 void Pass::send(const Edge& edge, Tensor grad, const Node* from) {
-  if (!edge.node || !grad.defined() || !wanted(*edge.node)) return;
+  if (!edge.node || !grad.defined() || (restricted_ && !leads_to_capture(edge))) return;
   const GradTarget& target = edge.node->targets()[edge.slot];
   grad = validated(*edge.node, target, std::move(grad), from);
   Pending& task = pending_[edge.node->number()];
@@ -163,6 +163,14 @@ void Pass::visit(Pending task) {
   for (std::size_t i = 0; i < grads.size(); ++i) send(edges[i], std::move(grads[i]), &node);
 }
 
+bool Pass::leads_to_capture(const Edge& edge) const {
+  if (!edge.node || !needed_.contains(edge.node.get())) return false;
+  const auto* const bundle = dynamic_cast<const Bundle*>(edge.node.get());
+  const auto is_it = [&](const Capture& c) { return c.edge.node == edge.node && c.edge.slot == edge.slot; };
+  if (!bundle || std::ranges::any_of(captures_, is_it)) return true;
+  return leads_to_capture(edge.node->edges()[bundle->edge_behind(edge.slot)]);
+}
+
 void Pass::restrict_to_captures() {
   restricted_ = true;
   std::map<std::uint64_t, Node*> reachable;  // oldest first: what a node leads to is known before the node
@@ -178,7 +186,7 @@ void Pass::restrict_to_captures() {
   }
   for (const Capture& c : captures_) needed_.insert(c.edge.node.get());
   for (auto& [number, node] : reachable) {
-    const auto leads = [&](const Edge& edge) { return edge.node && needed_.contains(edge.node.get()); };
+    const auto leads = [&](const Edge& edge) { return leads_to_capture(edge); };
     if (std::ranges::any_of(node->edges(), leads)) needed_.insert(node);
   }
 }

@@ -6,6 +6,7 @@
 #include "autograd/ops.h"
 #include "autograd/ops/views.h"
 #include "kernels/backend.h"
+#include "kernels/distinct.h"
 
 namespace halftone {
 namespace {
@@ -55,8 +56,9 @@ class LeafNode final : public Node {
     } else if (context.record) {
       state.grad = g.clone();
     } else {
-      state.grad = empty_like(leaf, TensorOptions(g.dtype()));
-      backend(leaf).copy(g, state.grad);
+      Tensor copy = empty_like(leaf, TensorOptions(g.dtype()));
+      backend(leaf).copy(g, copy);
+      state.grad = std::move(copy);  // last: a copy that fails leaves none
     }
   }
 
@@ -158,12 +160,19 @@ Tensor before_write(const Tensor& self) {
   return old;
 }
 
+Tensor apart_from(const Tensor& written, const Tensor& operand) {
+  if (!overlaps(operand, written)) return operand;
+  Tensor copy = empty(operand.sizes(), operand.options());
+  backend(copy).copy(operand, copy);
+  return copy;
+}
+
 void finish_recorded_write(const OpInfo& info, const Tensor& self, const Tensor& result) {
   check(result.sizes().equals(self.sizes()), info.name, "_: the result ", describe(result), " does not fit into ",
         describe(self));
   const Tensor converted = result.dtype() == self.dtype() ? result : result.to(self.dtype());
   Tensor target = self;
-  backend(self).copy(converted, target);
+  backend(self).copy(apart_from(target, converted), target);
   self.storage()->bump_version();
   rebase(self, edge_of(converted));
 }

@@ -27,7 +27,8 @@ namespace halftone::cuda {
 /// libraries have chosen their algorithms and optimizers have made their state.
 ///
 /// What waits for the device (item(), printing, a copy to ordinary host memory) cannot be captured and throws Error; so
-/// does work of another device. After an error in capture() the graph is empty and the device goes on as before.
+/// does work of another device, and another thread's work on this one. After an error in capture() the graph is empty
+/// and the device goes on as before.
 class Graph {
  public:
   explicit Graph(Device device = kCUDA);
@@ -51,6 +52,10 @@ class Graph {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+/// How many replays there were in this process. What a replay writes does not count as an in-place write, so whoever
+/// keeps copies of tensors by their versions notes this number too.
+std::uint64_t graph_replays();
 
 /// Whether a graph is being captured on the device: what is called now runs later, and perhaps often.
 bool is_capturing(Device device);

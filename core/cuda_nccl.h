@@ -28,12 +28,18 @@ struct Spread {
 /// Copies each `from` into its `to`s. They are on all of the `devices`, one on each.
 void broadcast(std::span<const Spread> spreads, std::span<const Device> devices);
 
-/// The sum of tensors, one from each device, into `sum` on one of those; float32 or float64, added in this precision.
-void reduce(TensorList tensors, const Tensor& sum);
-/// The same sum into sums[i] on the device of tensors[i].
+/// Tensors, one from each device, and where on one of those their sum goes.
+struct Sum {
+  TensorList of;
+  Tensor sum;
+};
+
+/// Adds up every `of`, all of them on the same devices, into its `sum`; float32 or float64, added in this precision.
+void reduce(std::span<const Sum> sums);
+/// The sum of tensors, one from each device, into sums[i] on the device of tensors[i].
 void all_reduce(TensorList tensors, std::span<const Tensor> sums);
 
-/// Copies tensors[i] into copies[i]. All copies are on one of the tensors' devices, whose own tensor stays where it is.
-void gather(TensorList tensors, std::span<const Tensor> copies);
+/// Copies tensors[i] into copies[i], which are all on one of the `devices`; the tensors are on others.
+void gather(TensorList tensors, std::span<const Tensor> copies, std::span<const Device> devices);
 
 }  // namespace halftone::cuda::nccl

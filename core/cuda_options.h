@@ -13,11 +13,12 @@ void set_allow_tf32(bool on);
 
 /// Whether an algorithm is chosen by timing the candidates the first time a shape is met, as
 /// `torch.backends.cudnn.benchmark` does, for products too. Worth it where shapes repeat. Off at first: the libraries'
-/// own guess is taken. Nothing is timed while a graph is captured.
+/// own guess is taken. Nothing is timed while a graph is captured, nor with set_deterministic(true).
 bool benchmark();
 void set_benchmark(bool on);
 
-/// Whether algorithms are left out whose results may differ in the last bits from run to run. Off at first.
+/// Whether algorithms are left out whose results may differ in the last bits from run to run; nothing is timed then,
+/// as two measurements may choose two algorithms. Off at first.
 bool deterministic();
 void set_deterministic(bool on);
 

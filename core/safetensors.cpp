@@ -248,7 +248,7 @@ void read_bytes(std::istream& in, void* data, std::uint64_t size) {
 }
 
 Tensor read_tensor(std::istream& in, const Entry& entry) {
-  const Tensor t = empty(entry.sizes, TensorOptions(entry.dtype).device(kCPU));
+  Tensor t = empty(entry.sizes, TensorOptions(entry.dtype).device(kCPU));
   read_bytes(in, t.data_ptr(), t.nbytes());
   if (entry.dtype == kBool) {
     const auto* bytes = static_cast<const unsigned char*>(t.data_ptr());

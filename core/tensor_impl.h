@@ -28,6 +28,7 @@ struct TensorImpl {
   bool contiguous = true;      // row-major without gaps
   bool requires_grad = false;  // set by the user on a leaf; results of recorded ops have an edge instead
   bool retains_grad = false;
+  bool is_parameter = false;  // of a module: autocast keeps its casts although it may require no gradient
 
   // Autograd's part. A view knows the tensor it looks into: a write through one of them changes the history of both.
   Edge edge;

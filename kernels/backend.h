@@ -26,21 +26,28 @@ enum class Activation : std::int8_t { none, relu, gelu };
 enum class Operand : std::int8_t { a, b };
 
 /// Advanced indexing: element i of the result is the slice of x at (index[0][i], index[1][i], ...) along the indexed
-/// axes. Indices are int64, contiguous, of one shape; negative ones count from the end.
+/// axes. Indices are int64, contiguous, of one shape.
 struct IndexPlan {
   std::span<const Tensor> indices;
   Dims sizes;         // of the indexed axes of x
   Dims strides;       // of the indexed axes of x, in elements
   Dims rest_sizes;    // the axes that stay, behind the index's own axis in the result
   Dims rest_strides;  // in x
+  /// Whether negative indices count from the end; else they are out of range.
+  bool from_end = true;
+  /// A literal: whose mistake an index out of range is, if not index's or index_put's.
+  const char* op = nullptr;
 };
 
 enum class Write : std::int8_t { set, add };
 
-/// A limit for the norm of a list.
+/// What a list's norm brings along: the division that limits it, and the check of a gradient scaler. The tensors are of
+/// one element on the list's device, and any may be undefined.
 struct Clip {
   double most = 0;
-  Tensor factor;
+  Tensor divisor;    // double: becomes what the list is to be divided by so that its norm is at most `most`
+  Tensor scale;      // float: the list is multiplied by it. The norm is that without, and the divisor includes it
+  Tensor found_inf;  // float: becomes 1 if an element is not finite
 };
 
 class Backend {
@@ -119,8 +126,9 @@ class Backend {
   virtual void adaptive_avg_pool(const PoolShape& s, const Tensor& x, Tensor& y) = 0;
   virtual void adaptive_avg_pool_grad(const PoolShape& s, const Tensor& g, Tensor& dx) = 0;
 
-  // --- indexing; int64 indices are checked, an index out of range is an IndexError naming it and the size
-  virtual void gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y) = 0;
+  // --- indexing; int64 indices are checked, an index out of range is an IndexError naming the op (a literal), it and
+  // the size
+  virtual void gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y, const char* op = "gather") = 0;
   virtual void scatter(Write mode, std::int64_t dim, const Tensor& index, const Tensor& source, Tensor& y) = 0;
   virtual void index(const IndexPlan& plan, const Tensor& x, Tensor& y) = 0;
   virtual void index_put(const IndexPlan& plan, Write mode, const Tensor& values, Tensor& x) = 0;
@@ -134,7 +142,8 @@ class Backend {
   virtual void dropout(const DropoutMask& mask, const Tensor& x, Tensor& y) = 0;
 
   // --- lists of tensors, in place. `found_inf` (float, one element, may be undefined): when it is not 0 nothing is
-  // written. `grad_scale` (float, one element, may be undefined): gradients are divided by it first and written back.
+  // written. `grad_scale` (float or double, one element, may be undefined): gradients are divided by it first and
+  // written back.
   virtual void sgd(const SgdStep& f, TensorList params, TensorList grads, TensorList momenta, const Tensor& grad_scale,
                    const Tensor& found_inf) = 0;
   /// `skipped` (int64, one element, may be undefined) counts the steps that found_inf prevented, this one too if it
@@ -144,17 +153,17 @@ class Backend {
                     TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf,
                     const Tensor& skipped = {}) = 0;
   /// A scaler's state, `scale` (float, one element) and `counts` (int32: clean_steps, skipped, skipped_in_a_row), after
-  /// a step; written to tensors of their own, as a graph may have saved the old ones.
+  /// a step; written to tensors of their own, as a graph may have saved the old ones, or in place. `flags` (float,
+  /// contiguous, may be undefined) are set to 0, which spares the next step's checks a launch.
   virtual void next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
-                          Tensor& new_scale, Tensor& new_counts) = 0;
+                          Tensor& new_scale, Tensor& new_counts, const Tensor& flags = {}) = 0;
   /// x *= factor (a one-element float tensor on the device), rounding once; sets found_inf to 1 if any x is not finite
-  /// before.
+  /// before. Tensors of another device than found_inf's are an error.
   virtual void unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) = 0;
-  /// The p-norm over all elements of all tensors, as a float (or double) 0-dim tensor y; and, if clip.factor is defined
-  /// (of y's dtype), what the tensors are to be multiplied by so that their norm is at most clip.most.
-  virtual void list_norm(TensorList tensors, double p, Tensor& y, Clip clip = {}) = 0;
-  /// x *= factor for every tensor; factor is one element on the device.
-  virtual void list_scale(TensorList tensors, const Tensor& factor) = 0;
+  /// The p-norm over all elements of all tensors, as a float (or double) 0-dim tensor y.
+  virtual void list_norm(TensorList tensors, double p, Tensor& y, const Clip& clip = {}) = 0;
+  /// x /= divisor for every tensor, by one multiplication an element; divisor is one double on the device.
+  virtual void list_divide(TensorList tensors, const Tensor& divisor) = 0;
 };
 
 /// The arithmetic of a kind of device; throws Error when this build or machine has none.

@@ -1,5 +1,5 @@
 // The places in memory behind a tensor, each once: what an update in place has to visit when axes are expanded or
-// overlap.
+// overlap, and whether a tensor may be read while another is written.
 #pragma once
 
 #include <algorithm>
@@ -34,6 +34,22 @@ inline Tensor distinct(const Tensor& x) {
   }
   if (!is_injective(sizes, x.strides())) return {};
   return alias(x, sizes, dims(x.strides()), x.storage_offset());
+}
+
+/// Where the last element of x lies in its storage.
+inline std::int64_t last_place(const Tensor& x) {
+  std::int64_t place = x.storage_offset();
+  for (std::size_t i = 0; i < x.sizes().size(); ++i) place += (x.sizes()[i] - 1) * x.strides()[i];
+  return place;
+}
+
+/// Whether writing y element by element may change an element of x that another step of the loop reads: they share
+/// memory, and x's elements are not y's own. May be true of elements that lie between each other.
+inline bool overlaps(const Tensor& x, const Tensor& y) {
+  if (!x.is_alias_of(y) || x.numel() == 0 || y.numel() == 0) return false;
+  const bool same = x.sizes().equals(y.sizes()) && x.strides().equals(y.strides()) && x.dtype() == y.dtype();
+  if (same && x.storage_offset() == y.storage_offset()) return false;
+  return x.storage_offset() <= last_place(y) && y.storage_offset() <= last_place(x);
 }
 
 }  // namespace halftone

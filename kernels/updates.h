@@ -39,7 +39,7 @@ struct AdamStep {
   bool decoupled = false;
   bool amsgrad = false;
   bool maximize = false;
-  bool replayed = false;  // the step is part of a captured graph: the host counts it once, however often it runs
+  bool replayed = false;  // the step is part of a captured graph: the host does not count it, however often it runs
 
   /// The step with the bias corrections that belong to `taken` steps. Two powers: once a block, not once an element.
   HD AdamStep corrected(double taken) const {
@@ -67,11 +67,11 @@ struct AdamStep {
   }
 };
 
-/// What gradients of this norm are multiplied by so that it is at most `most`, as in torch.nn.utils.clip_grad_norm_.
-/// NaN stays NaN.
-HD constexpr double clip_factor(double norm, double most) {
+/// What gradients of this norm are divided by so that it is at most `most`, as in torch.nn.utils.clip_grad_norm_, if in
+/// memory they are `scale` times themselves. NaN stays NaN.
+HD constexpr double clip_divisor(double norm, double most, double scale) {
   const double factor = most / (norm + 1e-6);
-  return factor > 1 ? 1 : factor;
+  return factor > 1 ? scale : scale / factor;
 }
 
 /// How the scale of a gradient scaler follows overflows.

@@ -42,6 +42,7 @@ class EmbeddingImpl : public Cloneable<EmbeddingImpl> {
   void reset() override;
   void reset_parameters();
   void pretty_print(std::ostream& out) const override;
+  bool products_read_parameters() const override { return false; }
   Tensor forward(const Tensor& indices);
 
   EmbeddingOptions options;

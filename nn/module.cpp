@@ -157,7 +157,11 @@ std::shared_ptr<Module> Module::clone(const optional<Device>&) const {
                             "> instead of torch::nn::Module to inherit the ability to clone.");
 }
 
-void Module::clone_(Module&, const optional<Device>&) {}
+void Module::clone_(Module& other, const optional<Device>&) {
+  check<NotImplementedError>(other.parameters().empty() && other.buffers().empty(), "clone: ", other.display_name(),
+                             " has parameters or buffers and no way to be copied; derive its class from Cloneable "
+                             "instead of Module");
+}
 
 // ------------------------------------------------------------------------------------------------ hooks
 
@@ -208,6 +212,7 @@ Tensor& Module::register_parameter(std::string name, Tensor tensor, bool require
                      "Only Tensors of floating point dtype can require gradients, but the parameter '", name, "' is ",
                      tensor.dtype(), "; register it with requires_grad = false, or as a buffer");
     tensor.requires_grad_(requires_grad);
+    tensor.impl()->is_parameter = true;
   }
   return parameters_.insert(std::move(name), std::move(tensor));
 }

@@ -89,12 +89,18 @@ class Module : public std::enable_shared_from_this<Module> {
   virtual void to(Device device, Dtype dtype, bool non_blocking = false);
   virtual void to(Dtype dtype, bool non_blocking = false);
   virtual void to(Device device, bool non_blocking = false);
+  /// Lays what has four or five dimensions out in this order of memory, as `module.to(memory_format=...)` of PyTorch
+  /// does. Convolutions of channels-last images want channels-last weights; others are copied in each pass.
+  virtual void to(MemoryFormat format);
   /// keep_norm_fp32: the parameters and statistics of normalisation layers stay in float32, where the running variance
   /// cannot overflow. These layers take 16-bit inputs then.
   void half(bool keep_norm_fp32 = false) { to_low_precision(kFloat16, keep_norm_fp32); }
   void bfloat16(bool keep_norm_fp32 = false) { to_low_precision(kBFloat16, keep_norm_fp32); }
   /// True for layers whose tensors half(keep_norm_fp32 = true) leaves in float32.
   virtual bool is_normalization() const { return false; }
+  /// Whether products are what reads this layer's own parameters: in an autocast region they read them in 16 bits, and
+  /// nn::DataParallel brings no more to other devices. A layer that writes to its parameters says no.
+  virtual bool products_read_parameters() const { return !is_normalization(); }
 
   // --- copies ---
   /// A deep copy, with its tensors on `device` if one is given. Classes that derive from Cloneable have it.
@@ -132,14 +138,14 @@ class Module : public std::enable_shared_from_this<Module> {
   /// Names must not be empty, contain a dot or be taken. An undefined tensor may be registered: walks pass over it.
   Tensor& register_parameter(std::string name, Tensor tensor, bool requires_grad = true);
   Tensor& register_buffer(std::string name, Tensor tensor);
-  template <class M> std::shared_ptr<M> register_module(std::string name, std::shared_ptr<M> module) {
-    add_child(std::move(name), module);
+  template <class M> std::shared_ptr<M> register_module(const std::string& name, std::shared_ptr<M> module) {
+    add_child(name, module);
     return module;
   }
   /// The same for a holder (see nn/holder.h): `fc = register_module("fc", Linear(2, 3))`.
   template <class Holder, class M = typename Holder::ContainedType>
-  std::shared_ptr<M> register_module(std::string name, const Holder& holder) {
-    return register_module(std::move(name), holder.ptr());
+  std::shared_ptr<M> register_module(const std::string& name, const Holder& holder) {
+    return register_module(name, holder.ptr());
   }
   template <class M> std::shared_ptr<M> replace_module(const std::string& name, std::shared_ptr<M> module) {
     put_child(name, module);
@@ -189,6 +195,8 @@ class Module : public std::enable_shared_from_this<Module> {
   void to_low_precision(Dtype dtype, bool keep_norm_fp32);
   void check_target(Dtype dtype) const;
   void convert_own(const TensorOptions& options, bool non_blocking);
+  /// Calls f for every parameter and buffer of its own.
+  void visit_own(const std::function<void(const Tensor&)>& f) const;
 
   virtual void clone_(Module& other, const optional<Device>& device);
   void print_tree(std::ostream& out, const std::string& indentation) const;

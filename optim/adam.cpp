@@ -15,12 +15,8 @@ template <bool Decoupled> void BasicAdamOptions<Decoupled>::validate() const {
   check<ValueError>(weight_decay_ >= 0, "Invalid weight_decay value: ", weight_decay_, "; it must not be negative");
 }
 
-std::int64_t& AdamParamState::settled() {
-  if (skipped_.defined()) {
-    attempted_ -= skipped_.item<std::int64_t>();
-    skipped_.reset();
-  }
-  return attempted_;
+std::int64_t AdamParamState::step() const {
+  return skipped_.defined() ? attempted_ - skipped_.item<std::int64_t>() : attempted_;
 }
 
 /// Parameters that one kernel call updates: of one dtype on one device, after the same steps.
@@ -49,14 +45,15 @@ struct AdamBatch {
   void run(AdamStep step, const Scaling& scaling, bool capturable) const {
     const auto [grad_scale, found_inf] = scaling.on(params[0].device());
     const Tensor skipped = skip_counter(found_inf.defined() || capturable);
-    step.replayed = cuda::is_capturing(params[0].device());
-    for (AdamParamState* state : states) {
-      ++state->attempted_;
-      state->skipped_ = skipped;
-    }
-    step.steps = static_cast<double>(states[0]->attempted_);
+    step.replayed = states[0]->in_graph_ || cuda::is_capturing(params[0].device());
+    step.steps = static_cast<double>(states[0]->attempted_ + 1);
     backend(params[0]).adam(step.corrected(step.steps), targets, grads, first, second, second_max, grad_scale,
                             found_inf, skipped);
+    for (AdamParamState* state : states) {  // after the call: a step that failed is none
+      if (!step.replayed) ++state->attempted_;
+      state->in_graph_ = step.replayed;
+      state->skipped_ = skipped;
+    }
     bump_versions(targets);
     if (grad_scale.defined()) bump_versions(grads);
     for (std::size_t i = 0; i < params.size(); ++i) {

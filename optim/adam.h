@@ -44,23 +44,27 @@ struct AdamParamState : public OptimizerCloneableParamState<AdamParamState>, pub
 
  public:
   /// Steps taken. Waits for the device if some may have been skipped.
-  std::int64_t step() { return settled(); }
+  std::int64_t step() const;
   template <class Visit> void visit_fields(Visit visit) {
-    visit("step", settled()), visit("exp_avg", exp_avg_), visit("exp_avg_sq", exp_avg_sq_);
+    const std::int64_t before = step();
+    std::int64_t steps = before;
+    visit("step", steps), visit("exp_avg", exp_avg_), visit("exp_avg_sq", exp_avg_sq_);
     visit("max_exp_avg_sq", max_exp_avg_sq_);
     visit_master(visit);
+    if (steps != before) attempted_ = steps, skipped_.reset(), in_graph_ = false;
   }
 
  private:
   template <bool> friend class BasicAdam;
   friend struct AdamBatch;
-  std::int64_t& settled();
 
   // A skipped step must not count, or the bias corrections would be off, but only the device knows that it was skipped.
   // So the host counts attempts, the device counts skips (in a tensor that parameters going through the same steps
-  // share), and the kernel takes the difference.
+  // share), and the kernel takes the difference. A graph knows the attempts before its capture alone: from then on the
+  // host counts no more, and each step taken, replayed or not, is a skip less.
   std::int64_t attempted_ = 0;
   Tensor skipped_;
+  bool in_graph_ = false;
 };
 
 /// Adam (Kingma and Ba, 2015), whose weight decay is added to the gradient; or AdamW (Loshchilov and Hutter, 2019),

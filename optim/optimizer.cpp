@@ -33,8 +33,8 @@ Optimizer::Optimizer(std::vector<Tensor> params, std::unique_ptr<OptimizerOption
 void Optimizer::add_param_group(OptimizerParamGroup group) {
   check_new_params(group.params());
   if (!group.has_options()) group.set_options(defaults_->clone());
-  const OptimizerOptions& options = group.options();
-  check<TypeError>(typeid(options) == typeid(*defaults_), "the options of parameter group ", param_groups_.size(),
+  const OptimizerOptions &options = group.options(), &defaults = *defaults_;
+  check<TypeError>(typeid(options) == typeid(defaults), "the options of parameter group ", param_groups_.size(),
                    " belong to another optimizer");
   options.validate();
   param_groups_.push_back(std::move(group));

@@ -36,7 +36,11 @@ Tensor MasterState::target(const Tensor& param, bool wanted) {
   }
   // A copy that was just loaded has no storage noted: it is the more precise of the two.
   const bool stale = storage_ && (storage_ != param.storage() || version_ != param._version());
-  if (!master_.defined() || stale) master_ = param.detach().to(kFloat32);
+  if (!master_.defined() || stale) {
+    master_ = param.detach().to(kFloat32);
+    storage_ = param.storage();
+    version_ = param._version();
+  }
   return master_;
 }
 

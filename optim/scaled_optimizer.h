@@ -9,11 +9,11 @@
 
 namespace halftone::optim {
 
-/// A step whose gradients may still be multiplied by a scale. Both are float tensors of one element, either may be
-/// undefined.
+/// A step whose gradients may still be multiplied by a scale, or have a norm to be limited. Both are tensors of one
+/// element, either may be undefined.
 struct Scaling {
-  Tensor grad_scale;  // gradients are divided by it, and stay divided
-  Tensor found_inf;   // when it is not 0, the step must leave no trace
+  Tensor grad_scale;  // float, or double when it limits a norm too: gradients are divided by it, and stay divided
+  Tensor found_inf;   // float: when it is not 0, the step must leave no trace
 
   Scaling on(Device device) const;
 };

@@ -19,7 +19,7 @@ void SGD::update(const Scaling& scaling) {
     std::map<std::pair<BatchKey, bool>, Batch> batches;
     for (const Tensor& p : group.params()) {
       if (!p.grad().defined()) continue;
-      add(batches[{batch_key(p), begins(options, p, scaling)}], options, p);
+      add(batches[{batch_key(p), begins(options, p)}], options, p);
     }
     for (const auto& [key, batch] : batches) run(options, key.second, batch, scaling);
   }
@@ -28,15 +28,11 @@ void SGD::update(const Scaling& scaling) {
 // True for the step that fills an empty momentum buffer with the plain gradient. Without dampening the formula does
 // that by itself from a buffer of zeros. With it, one must know whether the earlier steps were skipped, and wait for
 // the answer until one was taken.
-bool SGD::begins(const SGDOptions& options, const Tensor& param, const Scaling& scaling) {
-  if (options.momentum() == 0) return false;
-  auto& state = state_of<SGDParamState>(param);
-  const bool empty = !state.momentum_buffer().defined();
-  fit_state(state.momentum_buffer(), param);
-  if (options.dampening() == 0) return false;
-  const bool skipped = state.first_skipped_.defined() && state.first_skipped_.item<float>() != 0;
-  state.first_skipped_ = empty || skipped ? scaling.found_inf : Tensor();
-  return empty || skipped;
+bool SGD::begins(const SGDOptions& options, const Tensor& param) {
+  if (options.momentum() == 0 || options.dampening() == 0) return false;
+  const auto& state = state_of<SGDParamState>(param);
+  if (!state.momentum_buffer().defined()) return true;
+  return state.first_skipped_.defined() && state.first_skipped_.item<float>() != 0;
 }
 
 void SGD::add(Batch& batch, const SGDOptions& options, const Tensor& param) {
@@ -44,7 +40,10 @@ void SGD::add(Batch& batch, const SGDOptions& options, const Tensor& param) {
   batch.params.push_back(param);
   batch.targets.push_back(master ? state_of<SGDParamState>(param).target(param, true) : param);
   batch.grads.push_back(param.grad());
-  if (options.momentum() != 0) batch.momenta.push_back(state_of<SGDParamState>(param).momentum_buffer());
+  if (options.momentum() == 0) return;
+  Tensor momentum = state_of<SGDParamState>(param).momentum_buffer();
+  fit_state(momentum, param);
+  batch.momenta.push_back(std::move(momentum));
 }
 
 void SGD::run(const SGDOptions& o, bool first, const Batch& batch, const Scaling& scaling) {
@@ -57,11 +56,21 @@ void SGD::run(const SGDOptions& o, bool first, const Batch& batch, const Scaling
                      .first = first};
   const auto [grad_scale, found_inf] = scaling.on(batch.params[0].device());
   backend(batch.params[0]).sgd(step, batch.targets, batch.grads, batch.momenta, grad_scale, found_inf);
+  keep_momenta(o, first, batch, scaling);
   bump_versions(batch.targets);
   if (grad_scale.defined()) bump_versions(batch.grads);
   for (std::size_t i = 0; i < batch.params.size(); ++i) {
     if (!batch.targets[i].is_same(batch.params[i]))
       state_of<SGDParamState>(batch.params[i]).write_back(batch.params[i]);
+  }
+}
+
+// After the call: a step that failed leaves an empty buffer empty.
+void SGD::keep_momenta(const SGDOptions& options, bool first, const Batch& batch, const Scaling& scaling) {
+  for (std::size_t i = 0; i < batch.momenta.size(); ++i) {
+    auto& state = state_of<SGDParamState>(batch.params[i]);
+    state.momentum_buffer(batch.momenta[i]);
+    if (options.dampening() != 0) state.first_skipped_ = first ? scaling.found_inf : Tensor();
   }
 }
 

@@ -59,7 +59,8 @@ class SGD : public ScaledOptimizer {
   };
   void add(Batch& batch, const SGDOptions& options, const Tensor& param);
   void run(const SGDOptions& options, bool first, const Batch& batch, const Scaling& scaling);
-  bool begins(const SGDOptions& options, const Tensor& param, const Scaling& scaling);
+  void keep_momenta(const SGDOptions& options, bool first, const Batch& batch, const Scaling& scaling);
+  bool begins(const SGDOptions& options, const Tensor& param);
 };
 
 }  // namespace halftone::optim

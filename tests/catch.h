@@ -9,6 +9,9 @@
 
 namespace Catch {
 using Detail::Approx;
+#if defined(CATCH_CONFIG_RUNNER)
+using EventListenerBase = TestEventListenerBase;
+#endif
 namespace Matchers {
 inline auto ContainsSubstring(const std::string& part) { return Contains(part); }
 }  // namespace Matchers

@@ -9,6 +9,7 @@
 #include "autograd/engine.h"
 #include "autograd/ops.h"
 #include "core/runtime.h"
+#include "nn/linear.h"
 #include "optim/optim.h"
 #include "tests/autocast_cases.h"
 #include "tests/catch.h"
@@ -93,7 +94,53 @@ TEST_CASE("test_autocast_torch_fp32: exponentials, norms and losses run in float
   for (const Dtype low : {kBFloat16, kFloat16}) {
     for (const Dtype came : {kFloat32, kBFloat16, kFloat16})
       check_ops(Precision::full, std::array{came}, low, kFloat32, kFloat32);
+    check_ops(Precision::full, std::array{kFloat16, kFloat32, kBFloat16}, low, kFloat32, kFloat32);
     for (const Dtype came : {kFloat32, kBFloat16, kFloat16}) check_outputs_full(came, low);
+  }
+}
+
+TEST_CASE("tensors without dimensions are cast like any other", "[amp]") {
+  for (const Dtype low : {kBFloat16, kFloat16}) {
+    const Tensor one = full({}, 1.5, low), wide = full({}, 1.5, kFloat32), square = ones({n, n});
+    const amp::autocast region(kind(), low);
+    for (const Tensor& y : {exp(one), log1p(one), one.pow(2), mse_loss(one, wide), softplus(one)})
+      CHECK(y.dtype() == kFloat32);
+    CHECK(one.sum().dtype() == kFloat32);
+    CHECK(addmm(wide, square, square).dtype() == low);
+    CHECK(einsum(",->", {wide, wide}).dtype() == low);
+  }
+}
+
+TEST_CASE("functions and methods do the same", "[amp]") {
+  struct Row {
+    Tensor function, method;
+  };
+  for (const Dtype low : {kBFloat16, kFloat16}) {
+    const Tensor a = rand({n, n}), b = rand({n, n}), c = rand({2, n, n}), v = rand({n}), h = (a + 0.1).to(low);
+    const amp::autocast region(kind(), low);
+    for (const Row& row : {Row{matmul(a, b), a.matmul(b)},
+                           Row{mm(a, b), a.mm(b)},
+                           Row{bmm(c, c), c.bmm(c)},
+                           Row{mv(a, v), a.mv(v)},
+                           Row{addmm(a, a, b), a.addmm(a, b)},
+                           Row{dot(v, v), v.dot(v)},
+                           Row{exp(h), h.exp()},
+                           Row{log(h), h.log()},
+                           Row{pow(h, 2), h.pow(2)},
+                           Row{rsqrt(h), h.rsqrt()},
+                           Row{reciprocal(h), h.reciprocal()},
+                           Row{norm(h), h.norm()},
+                           Row{sum(h), h.sum()},
+                           Row{prod(v.to(low)), v.to(low).prod()},
+                           Row{cumsum(h, 0), h.cumsum(0)},
+                           Row{softmax(h, 1), h.softmax(1)},
+                           Row{log_softmax(h, 1), h.log_softmax(1)},
+                           Row{logsumexp(h, 1), h.logsumexp(1)},
+                           Row{h + a, h.add(a)},
+                           Row{h * a, h.mul(a)}}) {
+      CHECK(row.function.dtype() == row.method.dtype());
+      CHECK(row.function.equal(row.method));
+    }
   }
 }
 
@@ -129,11 +176,15 @@ TEST_CASE("test_autocast_torch_expect_builtin_promote: arithmetic and comparison
                                [](const Tensor& a, const Tensor& b) { return a.div(b); },
                                [](const Tensor& a, const Tensor& b) { return a.mul(b); }};
   for (const Dtype low : {kBFloat16, kFloat16}) {
-    const Tensor a = ones({n}), b = full({n}, 2.0, low);
+    const Tensor a = rand({n}) + 0.5, b = (rand({n}) + 0.5).to(low);
     const amp::autocast region(kind(), low);
-    for (const Binary f : comparisons) CHECK(f(a, b).dtype() == kBool);
+    for (const Binary f : comparisons) {
+      CHECK(f(a, b).dtype() == kBool);
+      CHECK(f(a, b).equal(f(a, b.to(kFloat32))));
+    }
     for (const Binary f : arithmetic) {
       CHECK(f(a, b).dtype() == kFloat32);
+      CHECK(f(a, b).equal(f(a, b.to(kFloat32))));
       CHECK(f(b, b).dtype() == low);
     }
   }
@@ -185,6 +236,15 @@ TEST_CASE("gradients reach parameters in the parameters' dtype", "[amp]") {
   CHECK(w.grad()[0][0].item<double>() == n);
 }
 
+TEST_CASE("a leaf used directly and through its cast sums both gradients in its own dtype", "[amp]") {
+  for (const bool cached : {true, false}) {
+    const Tensor w = ones({1, 1}).requires_grad_(), x = full({1, 1}, 256.0);
+    const amp::autocast region(kind(), kBFloat16, true, cached);
+    (x.mm(w) + w).sum().backward();
+    CHECK(w.grad().item<double>() == 257);  // 256 in bfloat16
+  }
+}
+
 TEST_CASE("test_generic_autocast: two regions give equal results", "[amp]") {
   for (const AutocastCase& c : autocast_cases()) {
     const std::vector<Tensor> args = make_inputs(c, std::array{kFloat32});
@@ -222,6 +282,20 @@ TEST_CASE("A6: a nested region without a dtype inherits", "[amp]") {
     CHECK(ones({n, n}).mm(ones({n, n})).dtype() == kFloat16);
   }
   CHECK(amp::is_autocast_enabled(kind()));
+}
+
+TEST_CASE("nothing is cast in a disabled region, and the cache around it is as it was afterwards", "[amp][cache]") {
+  const Tensor w = weight(), x = ones({n, n});
+  const amp::autocast outer(kind());
+  const Tensor low = x.mm(w);
+  {
+    const amp::autocast off(kind(), nullopt, false);
+    CHECK_THROWS_WITH(low.mm(w), ContainsSubstring("float32"));
+    CHECK(low.to(kFloat32).mm(w).dtype() == kFloat32);
+  }
+  CHECK(low.mm(w).dtype() == low.dtype());
+  CHECK(amp::autocast_cache().misses == 1);
+  CHECK(amp::autocast_cache().hits == 1);
 }
 
 TEST_CASE("A5: exceptions leave the state as it was", "[amp]") {
@@ -359,6 +433,62 @@ TEST_CASE("A2: a weight changed in place inside a region is seen", "[amp][cache]
   w.set_data(zeros({n, n}));
   CHECK(x.mm(w)[0][0].item<double>() == 0);
   CHECK(amp::autocast_cache().entries == 1);
+}
+
+TEST_CASE("a weight that is bound to another part of the same memory is seen", "[amp][cache]") {
+  const Tensor both = stack({arange(n * n).reshape({n, n}).to(kFloat32), full({n, n}, 2.0)}), x = ones({n, n});
+  const Tensor w = weight();
+  const amp::autocast region(kind());
+  for (const Tensor& part : {both[0], both[1], both[0].t(), both[0]}) {
+    w.set_data(part);
+    CHECK(x.mm(w).equal(x.mm(part)));
+  }
+}
+
+TEST_CASE("frozen parameters of a module are cast once, whether ops are recorded or not", "[amp][cache]") {
+  const nn::Linear net(n, n);
+  net->to(get_default_device());
+  net->requires_grad_(false);
+  const Tensor x = ones({n, n});
+  const amp::autocast region(kind());
+  for (const bool record : {false, true}) {
+    const AutoGradMode mode(record);
+    for (int i = 0; i < 2; ++i) CHECK(!net(x).requires_grad());
+  }
+  CHECK(amp::autocast_cache().misses == 2);  // weight and bias
+  CHECK(amp::autocast_cache().hits == 6);
+  net->weight.fill_(1);
+  net->bias.fill_(0);
+  CHECK(net(x)[0][0].item<double>() == n);
+}
+
+TEST_CASE("a parameter that is frozen or unfrozen in a region is cast anew", "[amp][cache]") {
+  const nn::Linear net(n, n);
+  net->to(get_default_device());
+  const Tensor x = ones({n, n});
+  const amp::autocast region(kind());
+  for (const bool trained : {false, true, false, true}) {
+    net->requires_grad_(trained);
+    const Tensor y = net(x);
+    CHECK(y.requires_grad() == trained);
+    if (trained) y.sum().backward();
+  }
+  CHECK(net->weight.grad()[0][0].item<double>() == 2 * n);
+}
+
+TEST_CASE("parameters stay parameters in conversions and copies of their module", "[amp][cache]") {
+  const nn::Linear net(n, n);
+  net->half();
+  net->to(get_default_device(), kFloat32);
+  const auto copy = std::dynamic_pointer_cast<nn::LinearImpl>(net->clone());
+  const Tensor x = ones({n, n});
+  for (nn::LinearImpl* const module : {net.get(), copy.get()}) {
+    module->requires_grad_(false);
+    const amp::autocast region(kind());
+    module->forward(x), module->forward(x);
+    CHECK(amp::autocast_cache().misses == 2);
+    CHECK(amp::autocast_cache().hits == 2);
+  }
 }
 
 TEST_CASE("A3: nested regions of different dtypes on one weight", "[amp][cache]") {

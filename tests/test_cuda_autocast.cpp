@@ -45,6 +45,7 @@ TEST_CASE("test_autocast_torch_fp32 on CUDA", "[cuda][amp]") {
         check_ops(Precision::full, std::array{came}, low, kFloat32, kFloat32);
         check_outputs_full(came, low);
       }
+      check_ops(Precision::full, std::array{kFloat16, kFloat32, kBFloat16}, low, kFloat32, kFloat32);
     }
   });
 }
@@ -71,6 +72,11 @@ TEST_CASE("test_autocast_torch_expect_builtin_promote and _methods_expect_builti
         CHECK(y.dtype() == kFloat32);
       }
       CHECK((b + b).dtype() == low);
+      const Tensor wide = b.to(kFloat32);
+      CHECK((a + b).equal(a + wide));
+      CHECK((a / b).equal(a / wide));
+      CHECK(cat({a, b}).equal(cat({a, wide})));
+      CHECK((a < b).equal(a < wide));
     }
   });
 }

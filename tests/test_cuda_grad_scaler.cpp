@@ -68,6 +68,25 @@ TEST_CASE("test_grad_scaling_unscale on CUDA: layouts, dtypes, infinities and Na
   }
 }
 
+TEST_CASE("test_grad_scaling_unscale: gradients of several devices in one call are refused", "[cuda][amp][scaler]") {
+  if (!cuda::is_available()) return;
+  for (const Device here : all_devices()) {
+    for (const Device there : all_devices()) {
+      const std::vector<Tensor> grads{ones({2}, on(here)), ones({2}, on(there))};
+      const Tensor factor = full({}, 0.5, on(here));
+      Tensor flag = zeros({}, on(here));
+      const std::string message = message_of_error([&] { backend(here.type()).unscale(grads, factor, flag); });
+      if (grads[0].device() == grads[1].device()) {
+        CHECK(message == "no error");
+      } else {
+        CHECK_THAT(message, Catch::Matchers::ContainsSubstring("unscale: tensor 1 of the list is on " +
+                                                               grads[1].device().str()));
+        CHECK(first(grads[0]) == 1);
+      }
+    }
+  }
+}
+
 TEST_CASE("test_grad_scaling_unscale: an infinity in any one gradient, on any device, is found",
           "[cuda][amp][scaler]") {
   if (!cuda::is_available()) return;
@@ -221,7 +240,9 @@ TEST_CASE("test_grad_scaling_state_dict on CUDA: a scale goes on on another devi
 
 #if HALFTONE_SIMULATED_CUDA
 
-TEST_CASE("an optimizer over several GPUs is checked, stepped and skipped without a wait", "[cuda][amp][launches]") {
+TEST_CASE("an optimizer over several GPUs is checked, limited, stepped and skipped without a wait",
+          "[cuda][amp][launches]") {
+  const bool limited = GENERATE(false, true);
   std::vector<Tensor> params;
   for (const Device device : cuda_devices()) params.push_back(parameter(device));
   optim::Adam adam(params, optim::AdamOptions(0.5));
@@ -231,7 +252,7 @@ TEST_CASE("an optimizer over several GPUs is checked, stepped and skipped withou
     for (const Tensor& p : params) p.mutable_grad() = ones_like(p);
     params.back().mutable_grad() = full_like(params.back(), gradient);
     cudasim::reset_counters();
-    const amp::StepResult result = scaler.step(adam);
+    const amp::StepResult result = limited ? scaler.step(adam, amp::MaxNorm(1)) : scaler.step(adam);
     scaler.update();
     for (const cudasim::Counters& device : cudasim::counters()) CHECK(device.host_waits == 0);
     return result;

@@ -11,6 +11,7 @@ namespace {
 
 struct Count {
   std::uint64_t launches = 0, waits = 0;
+  std::uint64_t pageable = 0, blocking = 0;  // copies of ordinary host memory; allocations that may wait for the device
 };
 
 template <class F> Count count(F f) {
@@ -20,6 +21,8 @@ template <class F> Count count(F f) {
   for (const cudasim::Counters& device : cudasim::counters()) {
     c.launches += device.launches + device.library_calls + device.memsets + device.device_to_device;
     c.waits += device.host_waits;
+    c.pageable += device.pageable_copies;
+    c.blocking += device.blocking_allocations;
   }
   return c;
 }
@@ -62,7 +65,8 @@ TEST_CASE("the scaler and the optimizer take three launches, whatever the number
   CHECK(last.launches == 3);  // check, step, next scale
 }
 
-TEST_CASE("clipping adds the division, the norm and a multiplication", "[cuda][launches]") {
+TEST_CASE("a limit on the gradients' norm costs no launch in the step, and one before it", "[cuda][launches]") {
+  const bool in_step = GENERATE(false, true);
   const Device device(kCUDA, 0);
   const nn::Sequential net = deep_net();
   net->to(device);
@@ -74,15 +78,19 @@ TEST_CASE("clipping adds the division, the norm and a multiplication", "[cuda][l
     scaler.scale(net->forward(x).sum()).backward();
   };
   const auto finish = [&] {
-    scaler.clip_grad_norm_(optimizer, 1.0);
-    scaler.step(optimizer);
+    if (in_step) {
+      scaler.step(optimizer, amp::MaxNorm(1.0));
+    } else {
+      scaler.clip_grad_norm_(optimizer, 1.0);
+      scaler.step(optimizer);
+    }
     scaler.update();
   };
   for (int i = 0; i < 2; ++i) backward(), finish();
   backward();
   const Count last = count(finish);
   CHECK(last.waits == 0);
-  CHECK(last.launches == 6);  // reciprocal of the scale, division and check, norm, clip, step, next scale
+  CHECK(last.launches == (in_step ? 3 : 4));  // check and norm, (division,) step, next scale
 }
 
 TEST_CASE("a training step never makes the host wait", "[cuda][launches]") {
@@ -101,14 +109,37 @@ TEST_CASE("a training step never makes the host wait", "[cuda][launches]") {
       loss = cross_entropy_loss(net->forward(x), y);
     }
     scaler.scale(loss).backward();
-    scaler.clip_grad_norm_(optimizer, 1.0);
-    scaler.step(optimizer);
+    scaler.step(optimizer, amp::MaxNorm(1.0));
     scaler.update();
   };
   step();
   const Count c = count(step);
   CHECK(c.waits == 0);
+  CHECK(c.pageable == 0);
+  CHECK(c.blocking == 0);
   CHECK(c.launches <= 50);  // of 8 layers, a loss, a clipped and scaled update: count again before raising it
+}
+
+TEST_CASE("no step of many takes more launches than the others", "[cuda][launches]") {
+  const Device device(kCUDA, 0);
+  const Tensor w = ones({8}, device).requires_grad_();
+  optim::SGD sgd({w}, 1e-3);
+  amp::GradScaler scaler(kCUDA, {.init_scale = 4, .growth_interval = 10});
+  const auto backward = [&] {
+    sgd.zero_grad();
+    scaler.scale(w.sum()).backward();
+  };
+  const auto finish = [&] {
+    scaler.step(sgd);
+    scaler.update();
+  };
+  for (int i = 0; i < 2; ++i) backward(), finish();
+  std::uint64_t most = 0;
+  for (int i = 0; i < 130; ++i) {
+    backward();
+    most = std::max(most, count(finish).launches);
+  }
+  CHECK(most == 3);
 }
 
 #endif

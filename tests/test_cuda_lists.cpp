@@ -18,6 +18,7 @@ const TensorOptions kOnGpu = TensorOptions(kFloat32).device(kCUDA);
 Backend& gpu_backend() { return backend(kCUDA); }
 
 Tensor number(double value) { return full({}, value, kOnGpu); }
+Tensor wide(double value) { return full({}, value, kOnGpu.dtype(kFloat64)); }
 
 /// Values that a sum shows to be all there: i % 13 - 6.
 Tensor pattern(std::int64_t n, Dtype dtype = kFloat32) {
@@ -46,12 +47,14 @@ TEST_CASE("a list of 200 tensors takes a launch for each of its steps", "[cuda][
   }
   Tensor found = number(0), norm = number(0), scale = number(2), counts = zeros({3}, kOnGpu.dtype(kInt32)),
          new_scale = number(0), new_counts = zeros({3}, kOnGpu.dtype(kInt32));
-  const Tensor half = number(0.5), skipped = zeros({}, kOnGpu.dtype(kInt64));
+  const Tensor half = number(0.5), divisor = wide(2), skipped = zeros({}, kOnGpu.dtype(kInt64));
   const SgdStep sgd{.lr = 0.1, .momentum = 0.9};
   CHECK(launches([&] { gpu_backend().unscale(g, half, found); }) == 1);
   CHECK(launches([&] { gpu_backend().list_norm(g, 2, norm); }) == 1);
-  CHECK(launches([&] { gpu_backend().list_scale(g, half); }) == 1);
+  CHECK(launches([&] { gpu_backend().list_norm(g, 2, norm, {1, divisor, scale, found}); }) == 1);
+  CHECK(launches([&] { gpu_backend().list_divide(g, divisor); }) == 1);
   CHECK(launches([&] { gpu_backend().sgd(sgd, p, g, m, scale, found); }) == 1);
+  CHECK(launches([&] { gpu_backend().sgd(sgd, p, g, m, divisor, found); }) == 1);
   CHECK(launches([&] { gpu_backend().adam({.lr = 0.1}, p, g, m, v, {}, scale, found, skipped); }) == 1);
   CHECK(launches([&] { gpu_backend().next_scale({}, scale, counts, found, new_scale, new_counts); }) == 1);
 }
@@ -72,6 +75,9 @@ TEST_CASE("pieces, packs and rests of a list, aligned or not", "[cuda][lists]") 
       Tensor norm = number(0), found = number(0);
       gpu_backend().list_norm(tensors, 2, norm);
       CHECK(norm.item<double>() == Catch::Approx(std::sqrt(squares)));
+      gpu_backend().list_norm(tensors, 2, norm, {1, {}, number(4), found});
+      CHECK(norm.item<double>() == Catch::Approx(std::sqrt(squares) / 4));
+      CHECK(found.item<float>() == 0);
       gpu_backend().unscale(tensors, number(0.5), found);
       CHECK(found.item<float>() == 0);
       for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -80,6 +86,9 @@ TEST_CASE("pieces, packs and rests of a list, aligned or not", "[cuda][lists]") 
       }
       tensors[7][4999 - offset] = std::nan("");  // in what packs leave over
       gpu_backend().unscale(tensors, number(1), found);
+      CHECK(found.item<float>() == 1);
+      found = number(0);
+      gpu_backend().list_norm(tensors, 2, norm, {1, {}, {}, found});
       CHECK(found.item<float>() == 1);
       gpu_backend().fill(tensors[8], std::nan(""));  // many threads find it
       gpu_backend().unscale(tensors, number(0.5), found);
@@ -98,8 +107,17 @@ TEST_CASE("more tensors than an argument holds", "[cuda][lists]") {
   CHECK(norm.item<float>() == 3000);
   gpu_backend().list_norm(tensors, 1, norm);  // the counter of finished blocks is as it was
   CHECK(norm.item<float>() == 3000);
-  gpu_backend().list_scale(tensors, number(3));
-  CHECK(memory.cpu().sum().item<float>() == 10000);
+  gpu_backend().list_divide(tensors, wide(0.5));
+  CHECK(memory.cpu().sum().item<float>() == 7000);
+  const Tensor divisor = wide(0);
+  gpu_backend().list_norm(tensors, 1, norm, {600, divisor, number(2), found});  // of several launches the last divides
+  CHECK(norm.item<float>() == 3000);
+  CHECK(divisor.item<double>() == Catch::Approx(10));
+  CHECK(found.item<float>() == 0);
+  tensors[5].fill_(std::nan(""));
+  gpu_backend().list_norm(tensors, 1, norm, {1, {}, {}, found});
+  CHECK(found.item<float>() == 1);
+  tensors[5].fill_(2);
   gpu_backend().sgd({.lr = 1}, tensors, tensors, {}, {}, {});
   CHECK(memory.cpu().sum().item<float>() == 1000);
 }

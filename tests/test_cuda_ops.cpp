@@ -1,6 +1,9 @@
 // Every op on every CUDA device beside the CPU: the same values within the dtype's tolerance, and the same gradients.
+#include <sstream>
+
 #include "autograd/engine.h"
 #include "tests/cuda.h"
+#include "tests/gradcheck.h"
 #include "tests/op_cases.h"
 
 using namespace halftone;
@@ -14,10 +17,22 @@ struct Outcome {
   std::vector<Tensor> gradients;
 };
 
+// The case's inputs, in the dtype; labels, indices and masks stay as they are.
+std::vector<Tensor> inputs_in(const OpCase& c, Dtype dtype) {
+  std::vector<Tensor> inputs;
+  std::istringstream words{std::string(c.inputs)};
+  for (std::string word; words >> word;) {
+    const Tensor x = make_input(word, inputs.size());
+    const bool is_index = word.starts_with("label") || word.starts_with("mask");
+    inputs.push_back(is_index ? x : x.to(dtype));
+  }
+  return inputs;
+}
+
 Outcome run_on(const OpCase& c, Device device, Dtype dtype) {
   const DefaultDevice scope(device);
   std::vector<Tensor> inputs;
-  for (const Tensor& x : make_inputs(c, dtype)) inputs.push_back(x.detach().to(device));
+  for (const Tensor& x : inputs_in(c, dtype)) inputs.push_back(x.detach().to(device));
   if (c.derivatives != 0) {
     for (Tensor& x : inputs) {
       if (x.is_floating_point()) x.requires_grad_();
@@ -27,7 +42,7 @@ Outcome run_on(const OpCase& c, Device device, Dtype dtype) {
   Outcome outcome{c.run(inputs), {}};
   CHECK(outcome.value.device() == device);
   if (!outcome.value.requires_grad()) return outcome;
-  outcome.value.sum().backward();
+  outcome.value.backward(weights_like(outcome.value).to(device, outcome.value.dtype()));
   for (const Tensor& x : inputs) {
     if (x.is_floating_point() && x.grad().defined()) outcome.gradients.push_back(x.grad());
   }
@@ -50,7 +65,7 @@ TEST_CASE("every op of the table computes the same on CUDA as on the CPU", "[cud
   const Device device = cuda_devices().back();
   for (const OpCase& c : op_cases()) {
     if (draws(c)) continue;
-    for (const Dtype dtype : {kFloat64, kFloat32, kFloat16, kBFloat16}) {
+    for (const Dtype dtype : kDtypes) {
       INFO(c.key() << " in " << dtype);
       try {
         Outcome expected;
@@ -65,7 +80,7 @@ TEST_CASE("every op of the table computes the same on CUDA as on the CPU", "[cud
           continue;
         }
         const Outcome found = run_on(c, device, dtype);
-        const double most = 4 * tolerance(dtype, 64);
+        const double most = tolerance(is_floating_point(dtype) ? dtype : kFloat32, 64);
         check_close(found.value, expected.value, most);
         REQUIRE(found.gradients.size() == expected.gradients.size());
         for (std::size_t k = 0; k < found.gradients.size(); ++k) {
@@ -119,5 +134,50 @@ TEST_CASE("transposing copies, in tiles where they are large", "[cuda][copy]") {
       const Tensor matrix = images.reshape({shape[0] * shape[1], -1});
       CHECK(equal(matrix.t().contiguous().cpu(), matrix.cpu().t().contiguous()));
     }
+  }
+}
+
+TEST_CASE("views that begin 8 bytes into an allocation are read and written as any others", "[cuda][ops]") {
+  if (!cuda::is_available()) return;
+  const Device device = cuda_devices().back();
+  const auto check_same = [](const char* what, const Tensor& found, const Tensor& expected) {
+    INFO(what);
+    check_close(found, expected, tolerance(is_floating_point(expected.dtype()) ? expected.dtype() : kFloat32, 64));
+  };
+  for (const Dtype dtype : {kUInt8, kFloat16, kBFloat16, kFloat32, kInt64, kFloat64}) {
+    INFO(dtype);
+    const std::int64_t offset = 8 / static_cast<std::int64_t>(element_size(dtype));
+    const Tensor all = (arange(4096 + offset, TensorOptions(kInt64).device(kCPU)) * 7).remainder(11).to(dtype);
+    const auto view = [&](const Tensor& whole) { return whole.slice(0, offset).reshape({64, 64}); };
+    const Tensor x = view(all), y = view(all.to(device));
+    REQUIRE(reinterpret_cast<std::uintptr_t>(y.data_ptr()) % 16 == 8);
+    const Tensor aligned = x.clone().to(device);
+
+    check_same("elements", y + y, x + x);
+    check_same("into a view", view(all.to(device)).mul_(aligned), x * x);
+    check_same("copy", y.clone(), x);
+    check_same("copy into a view", view(all.to(device)).copy_(aligned.t()), x.t());
+    check_same("cast", y.to(kFloat32), x.to(kFloat32));
+    check_same("cast into a view", view(all.to(device)).copy_(aligned.to(kFloat32) + 1), x + 1);
+    check_same("transposed", y.t().contiguous(), x.t().contiguous());
+    check_same("fill", view(all.to(device)).fill_(3), full_like(x, 3));
+    check_same("sum", y.sum(1), x.sum(1));
+    check_same("sum of columns", y.sum(0), x.sum(0));
+    check_same("scan", y.cumsum(1), x.cumsum(1));
+    check_same("largest", y.amax(1), x.amax(1));
+    check_same("rows", y.index_select(0, arange(63, -1, -1, TensorOptions(kInt64).device(device))),
+               x.index_select(0, arange(63, -1, -1, TensorOptions(kInt64).device(kCPU))));
+    check_same("where", where(y.gt(5), y, aligned), x);
+    if (!is_floating_point(dtype)) continue;
+    check_same("softmax", y.softmax(1), x.softmax(1));
+    check_same("normalized", layer_norm(y, 64), layer_norm(x, 64));
+    check_same("channels", batch_norm(y, {}, {}, {}, {}, true, 0.1, 1e-5),
+               batch_norm(x, {}, {}, {}, {}, true, 0.1, 1e-5));
+    check_same("product", y.matmul(aligned), x.matmul(x));
+    const auto images = [](const Tensor& t) { return t.reshape({1, 4, 32, 32}); };
+    const auto last = [](const Tensor& t) { return t.reshape({1, 32, 32, 4}).permute({0, 3, 1, 2}); };
+    check_same("windows", max_pool2d(images(y), 2), max_pool2d(images(x), 2));
+    check_same("windows of channels last", max_pool2d(last(y), 2), max_pool2d(last(x), 2));
+    check_same("means of channels last", avg_pool2d(last(y), 2), avg_pool2d(last(x), 2));
   }
 }

@@ -248,6 +248,7 @@ __global__ void uninitialised_shared_kernel(int* out) {
 }
 
 __global__ void same_element_kernel(int* out) { *out = static_cast<int>(blockIdx.x); }
+__global__ void same_value_kernel(volatile unsigned char* out) { *out = 7; }
 __global__ void neighbour_kernel(int* data) { data[blockIdx.x] = data[(blockIdx.x + 1) % gridDim.x]; }
 __global__ void halves_kernel(unsigned short* data) { data[threadIdx.x] = static_cast<unsigned short>(threadIdx.x); }
 
@@ -259,6 +260,29 @@ __global__ void last_block_kernel(int* partial, unsigned* counter, int* out, boo
   int sum = 0;
   for (unsigned i = 0; i < gridDim.x; ++i) sum += partial[i];
   *out = sum;
+}
+
+// The same with blocks of many threads, each of which leaves a number: what lies between their writes and the fence,
+// between the ticket and their reads, and which thread fences, decides who has seen what.
+enum class Slip { none, no_barrier_before, fence_of_others, write_after_fence };
+__global__ void last_block_of_many_kernel(int* partial, unsigned* counter, int* out, Slip slip) {
+  __shared__ bool last;
+  int* const mine = partial + blockIdx.x * blockDim.x;
+  if (slip != Slip::write_after_fence) mine[threadIdx.x] = 1;
+  if (slip == Slip::fence_of_others && threadIdx.x == 1) __threadfence();
+  if (slip != Slip::no_barrier_before) __syncthreads();
+  if (threadIdx.x == 0) {
+    if (slip != Slip::fence_of_others) __threadfence();
+    if (slip == Slip::write_after_fence) mine[0] = 1;
+    last = atomicAdd(counter, 1U) == gridDim.x - 1;
+  }
+  __syncthreads();
+  if (!last) return;
+  int sum = 0;
+  for (unsigned block = 0; block < gridDim.x; ++block) {
+    if (slip != Slip::write_after_fence || threadIdx.x == 0) sum += partial[block * blockDim.x + threadIdx.x];
+  }
+  atomicAdd(out, sum);
 }
 
 __global__ void divergent_kernel() {
@@ -283,6 +307,14 @@ __global__ void dead_lane_kernel(int* out) {
   assert(static_cast<int>(threadIdx.x) < limit);
 }
 [[maybe_unused]] __global__ void misaligned_kernel(char* bytes) { *reinterpret_cast<double*>(bytes + 4) = 1; }
+struct alignas(16) Four {
+  int values[4];
+};
+[[maybe_unused]] __global__ void misaligned_vector_kernel(char* bytes) {
+  Four four = *reinterpret_cast<const Four*>(bytes);
+  four.values[0] += 1;
+  *reinterpret_cast<Four*>(bytes) = four;
+}
 __global__ void trap_kernel() { __trap(); }
 __global__ void order_kernel(int* order, int* counter) { order[atomicAdd(counter, 1)] = static_cast<int>(blockIdx.x); }
 struct Table {
@@ -484,11 +516,20 @@ TEST_CASE("a freed block is nobody's", "[cudasim]") {
 
 #if !defined(__SANITIZE_ADDRESS__)  // that build stops at it by itself
 TEST_CASE("a vector that is not aligned is an error", "[cudasim]") {
+  if (!kChecked) return;
   const Fresh fresh;
-  const Buffer<char> bytes(64);
+  const Buffer<char> bytes(std::vector<char>(64));
   CHECK(launch(nullptr, 1, 1, misaligned_kernel, bytes.data) == cudaSuccess);
   CHECK(cudaDeviceSynchronize() == cudaErrorMisalignedAddress);
-  CHECK_THAT(only_report(), ContainsSubstring("misaligned address: it writes 8 bytes"));
+  CHECK_THAT(only_report(), ContainsSubstring("misaligned address") && ContainsSubstring("byte 4 of 64") &&
+                                ContainsSubstring("test_cudasim.cpp:") && ContainsSubstring("a multiple of 8 bytes"));
+  for (const int at : {0, 4, 8, 12}) {
+    INFO("16 bytes at " << at);
+    Fresh::reset();
+    CHECK(launch(nullptr, 1, 1, misaligned_vector_kernel, bytes.data + at) == cudaSuccess);
+    CHECK(cudaDeviceSynchronize() == (at == 0 ? cudaSuccess : cudaErrorMisalignedAddress));
+    if (at != 0) CHECK_THAT(only_report(), ContainsSubstring("a multiple of 16 bytes"));
+  }
 }
 #endif
 
@@ -519,6 +560,7 @@ TEST_CASE("another device's memory needs peer access", "[cudasim]") {
 
 TEST_CASE("late streams show a missing wait, and an event mends it", "[cudasim]") {
   const Fresh fresh;
+  cudasim::set_seed(0);  // as late as can be
   const Stream first;
   const Stream second;
   const Event done;
@@ -534,8 +576,78 @@ TEST_CASE("late streams show a missing wait, and an event mends it", "[cudasim]"
   CHECK((cudaEventQuery(done) == cudaSuccess) == waits);
 }
 
+namespace {
+// What a copy reads by one stream, when another overwrites it: with an event between the two, or without.
+int copied_while_overwritten(bool waits) {
+  const Stream first, second;
+  const Event read;
+  const Buffer<int> data(std::vector<int>{5}), out(std::vector<int>{0});
+  CHECK(launch(first, 1, 1, copy_kernel, out.data, data.data) == cudaSuccess);
+  CHECK(cudaEventRecord(read, first) == cudaSuccess);
+  if (waits) CHECK(cudaStreamWaitEvent(second, read) == cudaSuccess);
+  CHECK(launch(second, 1, 1, fill_kernel, data.data, 9) == cudaSuccess);
+  CHECK(cudaEventRecord(read, first) == cudaSuccess);
+  CHECK(cudaStreamSynchronize(first) == cudaSuccess);
+  return out.read()[0];
+}
+
+// The same across devices: the source of a peer copy is given back and used for something else.
+int peer_copied_while_refilled(bool waits) {
+  const Buffer<int> target(std::vector<int>{0});
+  const Stream there;
+  cudaSetDevice(1);
+  const Stream here;
+  const Event written;
+  int* source = nullptr;
+  int* refill = nullptr;
+  CHECK(cudaMallocAsync(reinterpret_cast<void**>(&source), 4, here) == cudaSuccess);
+  CHECK(launch(here, 1, 1, fill_kernel, source, 5) == cudaSuccess);
+  CHECK(cudaEventRecord(written, here) == cudaSuccess);
+  CHECK(cudaStreamWaitEvent(there, written) == cudaSuccess);
+  CHECK(cudaMemcpyPeerAsync(target.data, 0, source, 1, 4, there) == cudaSuccess);
+  cudaSetDevice(0);
+  const Event copied;
+  CHECK(cudaEventRecord(copied, there) == cudaSuccess);
+  if (waits) CHECK(cudaStreamWaitEvent(here, copied) == cudaSuccess);
+  cudaSetDevice(1);
+  CHECK(cudaFreeAsync(source, here) == cudaSuccess);
+  CHECK(cudaMallocAsync(reinterpret_cast<void**>(&refill), 4, here) == cudaSuccess);
+  CHECK(refill == source);
+  CHECK(launch(here, 1, 1, fill_kernel, refill, 9) == cudaSuccess);
+  CHECK(cudaStreamSynchronize(here) == cudaSuccess);
+  CHECK(cudaStreamSynchronize(there) == cudaSuccess);
+  const int found = target.read()[0];
+  CHECK(cudaFreeAsync(refill, here) == cudaSuccess);
+  cudaSetDevice(0);
+  return found;
+}
+
+// How many of some seeds give another value than the right one.
+template <class Run> int seeds_that_show(Run run, int right) {
+  int wrong = 0;
+  for (std::uint64_t seed = 1; seed <= 32; ++seed) {
+    cudasim::set_seed(seed);
+    if (run() != right) ++wrong;
+  }
+  return wrong;
+}
+}  // namespace
+
+TEST_CASE("a write that does not wait for a read overtakes it now and then", "[cudasim]") {
+  const Fresh fresh;
+  CHECK(seeds_that_show([] { return copied_while_overwritten(true); }, 5) == 0);
+  CHECK(seeds_that_show([] { return copied_while_overwritten(false); }, 5) > 0);
+}
+
+TEST_CASE("memory given back while another device copies from it shows", "[cudasim]") {
+  const Fresh fresh;
+  CHECK(seeds_that_show([] { return peer_copied_while_refilled(true); }, 5) == 0);
+  CHECK(seeds_that_show([] { return peer_copied_while_refilled(false); }, 5) > 0);
+}
+
 TEST_CASE("polling makes work advance", "[cudasim]") {
   const Fresh fresh;
+  cudasim::set_seed(0);
   const Stream stream;
   const Event done;
   const Buffer<int> data(std::vector<int>{0});
@@ -574,6 +686,7 @@ TEST_CASE("eager streams run at once", "[cudasim]") {
 
 TEST_CASE("a pageable source is read by the call, a pinned one when the copy runs", "[cudasim]") {
   const Fresh fresh;
+  cudasim::set_seed(0);
   const Stream stream;
   const Buffer<int> data(2);
   std::vector<int> pageable{1};
@@ -669,6 +782,8 @@ TEST_CASE("races in global memory are reported across blocks and threads", "[cud
   CHECK(cudaDeviceSynchronize() == cudaErrorAssert);
   cudasim::clear_reports();
 
+  CHECK(launch(nullptr, 8, 8, same_value_kernel, reinterpret_cast<volatile unsigned char*>(data.data)) == cudaSuccess);
+  CHECK(cudaDeviceSynchronize() == cudaSuccess);  // volatile stores may meet
   CHECK(launch(nullptr, 1, 16, halves_kernel, reinterpret_cast<unsigned short*>(data.data)) == cudaSuccess);
   CHECK(launch(nullptr, 8, 1, fill_kernel, data.data, 0) == cudaSuccess);
   CHECK(launch(nullptr, 8, 1, fill_kernel, data.data, 0) == cudaSuccess);
@@ -685,6 +800,20 @@ TEST_CASE("a fence and an atomic publish a block's writes", "[cudasim]") {
   CHECK(launch(nullptr, 8, 1, last_block_kernel, partial.data, counter.data, out.data, fenced) == cudaSuccess);
   CHECK(cudaDeviceSynchronize() == (fenced ? cudaSuccess : cudaErrorAssert));
   CHECK(out.read()[0] == 28);
+}
+
+TEST_CASE("only what a barrier or the thread itself puts before the fence is published", "[cudasim]") {
+  if (!kChecked) return;
+  const Fresh fresh;
+  const Slip slip = GENERATE(Slip::none, Slip::no_barrier_before, Slip::fence_of_others, Slip::write_after_fence);
+  INFO("slip " << static_cast<int>(slip));
+  const Buffer<int> partial(std::vector<int>(8 * 96, 1));
+  const Buffer<unsigned> counter(std::vector<unsigned>{0});
+  const Buffer<int> out(std::vector<int>{0});
+  CHECK(launch(nullptr, 8, 96, last_block_of_many_kernel, partial.data, counter.data, out.data, slip) == cudaSuccess);
+  CHECK(cudaDeviceSynchronize() == (slip == Slip::none ? cudaSuccess : cudaErrorAssert));
+  if (slip == Slip::none) CHECK(out.read()[0] == 8 * 96);
+  if (slip != Slip::none) CHECK_THAT(cudasim::reports().at(0), ContainsSubstring("race in global memory"));
 }
 
 TEST_CASE("checks can be switched off", "[cudasim]") {
@@ -736,6 +865,11 @@ TEST_CASE("any call can be made to fail", "[cudasim]") {
   CHECK(cudaMallocAsync(&more, 4, stream) == cudaSuccess);
   CHECK(cudaFreeAsync(more, stream) == cudaSuccess);
   CHECK(cudaMallocAsync(&more, 4, stream) == cudaErrorMemoryAllocation);
+  cudasim::fail_call(cudasim::Kind::allocation, 1, 2);
+  CHECK(cudaMallocAsync(&more, 4, stream) == cudaErrorMemoryAllocation);
+  CHECK(cudaMallocAsync(&more, 4, stream) == cudaErrorMemoryAllocation);
+  CHECK(cudaMallocAsync(&more, 4, stream) == cudaSuccess);
+  CHECK(cudaFreeAsync(more, stream) == cudaSuccess);
   cudasim::fail_call(cudasim::Kind::launch, 1);
   CHECK(launch(stream, 1, 1, add_kernel, data.data, 1) == cudaErrorLaunchOutOfResources);
   CHECK(launch(stream, 1, 1, add_kernel, data.data, 1) == cudaSuccess);
@@ -779,15 +913,18 @@ TEST_CASE("a device's memory is finite", "[cudasim]") {
   need_devices(3);
   const Fresh fresh;
   cudaSetDevice(2);
-  cudasim::set_total_memory(2, 1 << 20);
   std::size_t available = 0;
+  std::size_t whole = 0;
   std::size_t total = 0;
+  CHECK(cudaMemGetInfo(&available, &whole) == cudaSuccess);
+  const std::size_t held = cudasim::bytes_in_use(2);  // by other tests of this program
+  cudasim::set_total_memory(2, whole - available + (1 << 20));
   CHECK(cudaMemGetInfo(&available, &total) == cudaSuccess);
-  CHECK(total == 1 << 20);
+  CHECK(available == 1 << 20);
   void* first = nullptr;
   void* second = nullptr;
   CHECK(cudaMalloc(&first, 3 << 18) == cudaSuccess);
-  CHECK(cudasim::bytes_in_use(2) == 3 << 18);
+  CHECK(cudasim::bytes_in_use(2) == held + (3 << 18));
   CHECK(cudaMalloc(&second, 1 << 19) == cudaErrorMemoryAllocation);
   CHECK(second == nullptr);
   CHECK(cudaGetLastError() == cudaErrorMemoryAllocation);
@@ -795,8 +932,8 @@ TEST_CASE("a device's memory is finite", "[cudasim]") {
   CHECK(cudaFree(first) == cudaSuccess);
   CHECK(cudaFree(first) == cudaErrorInvalidValue);
   CHECK(cudasim::live_allocations() == live - 1);
-  CHECK(cudasim::bytes_in_use(2) == 0);
-  cudasim::set_total_memory(2, std::size_t{8} << 30);
+  CHECK(cudasim::bytes_in_use(2) == held);
+  cudasim::set_total_memory(2, whole);
 }
 
 TEST_CASE("the pool keeps freed memory up to its threshold", "[cudasim]") {
@@ -811,24 +948,28 @@ TEST_CASE("the pool keeps freed memory up to its threshold", "[cudasim]") {
     CHECK(cudaMemPoolGetAttribute(pool, which, &value) == cudaSuccess);
     return value;
   };
+  CHECK(cudaMemPoolTrimTo(pool, 0) == cudaSuccess);
+  CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &pool) == cudaSuccess);
+  const std::uint64_t used = attribute(cudaMemPoolAttrUsedMemCurrent);  // by other tests of this program
+  const std::uint64_t reserved = attribute(cudaMemPoolAttrReservedMemCurrent);
+  std::uint64_t threshold = attribute(cudaMemPoolAttrReleaseThreshold);
   std::uint64_t keep = ~std::uint64_t{0};
   CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep) == cudaSuccess);
   void* first = nullptr;
   void* second = nullptr;
   CHECK(cudaMallocAsync(&first, 4096, stream) == cudaSuccess);
-  CHECK(attribute(cudaMemPoolAttrUsedMemCurrent) == 4096);
+  CHECK(attribute(cudaMemPoolAttrUsedMemCurrent) == used + 4096);
   CHECK(cudaFreeAsync(first, stream) == cudaSuccess);
   CHECK(cudaMallocAsync(&second, 4096, stream) == cudaSuccess);
   CHECK(second == first);  // its own stream may have it at once
   CHECK(cudaFreeAsync(second, stream) == cudaSuccess);
   CHECK(cudaStreamSynchronize(stream) == cudaSuccess);
-  CHECK(attribute(cudaMemPoolAttrUsedMemCurrent) == 0);
-  CHECK(attribute(cudaMemPoolAttrReservedMemCurrent) == 4096);
-  CHECK(attribute(cudaMemPoolAttrUsedMemHigh) == 4096);
+  CHECK(attribute(cudaMemPoolAttrUsedMemCurrent) == used);
+  CHECK(attribute(cudaMemPoolAttrReservedMemCurrent) == reserved + 4096);
+  CHECK(attribute(cudaMemPoolAttrUsedMemHigh) == used + 4096);
   CHECK(cudaMemPoolTrimTo(pool, 0) == cudaSuccess);
-  CHECK(attribute(cudaMemPoolAttrReservedMemCurrent) == 0);
-  keep = 0;
-  CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep) == cudaSuccess);
+  CHECK(attribute(cudaMemPoolAttrReservedMemCurrent) == reserved);
+  CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &threshold) == cudaSuccess);
 }
 
 TEST_CASE("a graph replays captured work with the inputs of the day", "[cudasim]") {
@@ -964,18 +1105,40 @@ TEST_CASE("counters tell what a device was asked to do", "[cudasim]") {
   CHECK(cudasim::counters()[0].host_waits == 0);
   cudaStreamSynchronize(stream);
   data.read();
+  const Pinned<int> pinned(1);
+  CHECK(cudaMemcpyAsync(data.data, pinned.data, 4, cudaMemcpyHostToDevice, stream) == cudaSuccess);
   const cudasim::Counters counters = cudasim::counters()[0];
   CHECK(counters.launches == 2);
   CHECK(counters.library_calls == 1);
   CHECK(counters.memsets == 1);
   CHECK(counters.device_to_host == 1);
-  CHECK(counters.host_to_device == 0);
+  CHECK(counters.host_to_device == 1);
+  CHECK(counters.pageable_copies == 1);
+  CHECK(counters.blocking_allocations == 1);
   CHECK(counters.host_waits == 2);
   CHECK(cudasim::counters()[1].launches == 0);
   const auto names = cudasim::launches_by_kernel_name();
   CHECK(std::any_of(names.begin(), names.end(), [](const auto& entry) {
     return entry.first.find("add_kernel(int*, int)") != std::string::npos && entry.second == 2;
   }));
+}
+
+TEST_CASE("what is made can be counted until it is gone", "[cudasim]") {
+  const Fresh fresh;
+  const auto counts = [] {
+    return std::array{cudasim::live_allocations(), cudasim::live_pinned_blocks(), cudasim::live_events(),
+                      cudasim::live_streams()};
+  };
+  const auto before = counts();
+  {
+    const Stream stream;
+    const Event event;
+    const Buffer<int> data(1);
+    const Pinned<int> pinned(1);
+    const auto now = counts();
+    for (std::size_t i = 0; i < now.size(); ++i) CHECK(now[i] == before[i] + 1);
+  }
+  CHECK(counts() == before);
 }
 
 TEST_CASE("host functions run in their stream and may not call CUDA", "[cudasim]") {

@@ -1,5 +1,8 @@
 // User-defined functions in a region: custom_fwd and custom_bwd.
+#include <array>
 #include <map>
+#include <set>
+#include <unordered_map>
 
 #include "amp/amp.h"
 #include "autograd/ops.h"
@@ -125,6 +128,40 @@ TEST_CASE("test_autocast_custom_cast_inputs: cast at any depth, autocast off in 
   const Tensor outside = MyMMInFloat32::apply(x, nested, y, "text", whole);
   CHECK(outside.dtype() == kFloat16);
   CHECK(seen.nested == kFloat16);
+}
+
+TEST_CASE("cast_inputs reaches tensors in every kind of container, and leaves the rest", "[amp]") {
+  const Tensor x = ones({2});
+  const auto to_half = [](const auto& value) { return amp::cast_all(value, kind(), kFloat16); };
+  const auto is_half = [](const Tensor& t) { return t.dtype() == kFloat16; };
+  struct Opaque {
+    int number;
+  };
+
+  using Dict = OrderedDict<std::string, Tensor>;
+  const Dict dict = to_half(Dict{{"b", x}, {"a", x}});
+  CHECK(dict.keys() == std::vector<std::string>{"b", "a"});
+  CHECK((is_half(dict["a"]) && is_half(dict["b"])));
+
+  using Deep = std::map<std::string, std::vector<std::pair<int, optional<OrderedDict<std::string, Tensor>>>>>;
+  const Deep deep = to_half(Deep{{"key", {{1, Dict{{"a", x}}}, {2, nullopt}}}});
+  CHECK(is_half((*deep.at("key")[0].second)["a"]));
+  CHECK(!deep.at("key")[1].second);
+
+  CHECK(is_half(*to_half(optional<Tensor>(x))));
+  CHECK(is_half(to_half(std::unordered_map<int, Tensor>{{1, x}}).at(1)));
+  CHECK(is_half(to_half(std::array<Tensor, 2>{x, x})[1]));
+  const std::vector<Tensor> list{x, x}, halves = to_half(TensorList(list));
+  CHECK((is_half(halves[0]) && is_half(halves[1])));
+
+  const auto mixed = to_half(std::tuple{Opaque{3}, std::vector<bool>{true}, std::set<int>{4}, std::string("text"), x});
+  CHECK(std::get<0>(mixed).number == 3);
+  CHECK(std::get<1>(mixed)[0]);
+  CHECK(std::get<2>(mixed).contains(4));
+  CHECK(std::get<3>(mixed) == "text");
+  CHECK(is_half(std::get<4>(mixed)));
+  CHECK(!to_half(Tensor()).defined());
+  CHECK(to_half(ones({2}, kInt64)).dtype() == kInt64);
 }
 
 TEST_CASE("custom_bwd without custom_fwd is an error", "[amp]") {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <map>
 
-#include "tests/catch.h"
+#include "tests/cuda.h"
 #include "tests/parallel_nets.h"
 
 using namespace halftone;
@@ -67,6 +67,17 @@ TEST_CASE("without a device list and without GPUs the module itself is called", 
   DataParallel parallel(net);
   CHECK(parallel->devices().empty());
   const Tensor x = randn({3, 4});
+  CHECK(close(parallel(x), net(x)));
+  CHECK(close(parallel::data_parallel(net, x), net(x)));
+}
+
+TEST_CASE("without a device list all GPUs take part", "[parallel][cuda]") {
+  if (!cuda::is_available()) return;
+  TwoLayers net;
+  net->to(Device(kCUDA, 0));
+  DataParallel parallel(net);
+  CHECK(parallel->devices() == cuda_devices());
+  const Tensor x = randn({9, 4}, Device(kCUDA, 0));
   CHECK(close(parallel(x), net(x)));
   CHECK(close(parallel::data_parallel(net, x), net(x)));
 }

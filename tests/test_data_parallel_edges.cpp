@@ -48,17 +48,16 @@ struct ScaledImpl : Cloneable<ScaledImpl> {
 }  // namespace
 
 TEST_CASE("data_parallel_buffers_requiring_grad: a gradient check through a buffer", "[parallel][gradcheck]") {
-  if (!devices(1)[0].is_cpu()) return;  // gradcheck perturbs elements on the host
   const auto on = devices(2);
   auto net = std::make_shared<ScaledImpl>();
+  const Tensor batch = randn({3, 2}, kFloat64);
+  DataParallel(net, on)->forward(batch).sum().backward();
+  CHECK(close(net->scale.grad(), batch.sum(0) * 2 * 1.5));
+  if (!on[0].is_cpu()) return;  // gradcheck perturbs elements on the host
   const std::vector<Tensor> inputs{randn({3, 2}, kFloat64)};
   const Function of_x = [&](In in) { return DataParallel(net, on)->forward(in[0]); };
   CHECK(gradcheck(of_x, inputs) == "");
   CHECK(gradgradcheck(of_x, inputs) == "");
-
-  const Tensor x = randn({3, 2}, kFloat64);
-  DataParallel(net, on)->forward(x).sum().backward();
-  CHECK(close(net->scale.grad(), x.sum(0) * 2 * 1.5));
 }
 
 TEST_CASE("data_parallel_function_deletion: double backward after the wrapper is gone", "[parallel][threads]") {
@@ -185,6 +184,40 @@ struct AssigningImpl : Cloneable<AssigningImpl> {
 };
 
 }  // namespace
+
+namespace {
+
+/// One norm under two names.
+struct TwiceImpl : Cloneable<TwiceImpl> {
+  TwiceImpl() { reset(); }
+  void reset() override {
+    fc = register_module("fc", Linear(4, 4));
+    before = register_module("before", BatchNorm1d(4));
+    after = register_module("after", before);
+  }
+  Tensor forward(const Tensor& x) { return after->forward(fc(before->forward(x))); }
+  Linear fc{nullptr};
+  std::shared_ptr<BatchNorm1dImpl> before, after;
+};
+
+}  // namespace
+
+TEST_CASE("P7: a norm that is registered twice stays one", "[parallel][threads]") {
+  const auto on = devices(2);
+  auto net = std::make_shared<TwiceImpl>(), plain = std::make_shared<TwiceImpl>();
+  plain->load_state_dict(net->state_dict());
+  DataParallel parallel(net, DataParallelOptions().device_ids(on).buffers(parallel::Buffers::Sync));
+  const Tensor x = randn({8, 4});
+  for (int step = 0; step < 2; ++step) {
+    const Tensor y = parallel(x), expected = plain->forward(x);
+    CHECK(close(y, expected, 1e-4));
+    (y * y * y).sum().backward();
+    (expected * expected * expected).sum().backward();
+  }
+  CHECK(gradient_difference(*net, *plain) < 1e-2);
+  CHECK(close(net->before->running_mean, plain->before->running_mean, 1e-4));
+  CHECK(values(net->before->num_batches_tracked) == std::vector<double>{4});
+}
 
 TEST_CASE("P8: what a forward assigns to fields is not seen in the module", "[parallel]") {
   auto net = std::make_shared<AssigningImpl>();

@@ -71,6 +71,81 @@ TEST_CASE("scatter: an unused piece counts as zero, integers have no history", "
   CHECK_FALSE(labels[1].requires_grad());
 }
 
+TEST_CASE("nothing to scatter to, null modules and dimensions that do not exist are refused", "[parallel][errors]") {
+  const auto on = devices(2);
+  const Tensor x = ones({4, 2}, on[0]);
+  namespace comm = parallel::comm;
+  CHECK_THROWS_WITH(parallel::scatter(x, {}), ContainsSubstring("scatter: there are no devices"));
+  CHECK_THROWS_WITH(parallel::share_lengths(3, 0, Split::Chunks), ContainsSubstring("cannot be divided among 0"));
+  const std::shared_ptr<LinearImpl> null;
+  CHECK_THROWS_WITH(parallel::data_parallel(null, x, on), ContainsSubstring("the module is a null pointer"));
+  CHECK_THROWS_WITH(parallel::replicate(null, on), ContainsSubstring("replicate: the module is a null pointer"));
+  CHECK_THROWS_WITH(parallel::parallel_apply(std::vector{null, null}, std::vector{x, x}, on),
+                    ContainsSubstring("parallel_apply: a module is a null pointer"));
+  const std::vector<std::int64_t> halves{2, 2}, three{2, 1};
+  CHECK_THROWS_AS(comm::scatter(x, halves, on, 2), ValueError);
+  CHECK_THROWS_WITH(comm::scatter(x, halves, on, -3), ContainsSubstring("has no dimension -3"));
+  CHECK_THROWS_WITH(comm::scatter(x, three, on, 0), ContainsSubstring("pieces of [2, 1] do not make up float32[4, 2]"));
+  CHECK_THROWS_WITH(comm::scatter(x, three, comm::Devices(on).first(1), 0), ContainsSubstring("2 lengths for 1"));
+  CHECK(comm::scatter(x.t(), halves, on, -1)[1].device() == on[1]);
+  CHECK_THROWS_WITH(comm::scatter(Tensor(), halves, on, 0), ContainsSubstring("tensor 0 is undefined"));
+  CHECK_THROWS_WITH(comm::gather({}, on[0], 0), ContainsSubstring("comm::gather: there are no tensors"));
+  CHECK_THROWS_WITH(comm::gather(x, on[0], 2), ContainsSubstring("has no dimension 2"));
+  CHECK_THROWS_WITH(comm::gather(std::vector{x, ones({4, 3}, on[1])}, on[0], 0), ContainsSubstring("does not go with"));
+  CHECK_THROWS_WITH(comm::reduce_add(std::vector{x, ones({4}, on[1])}, on[0]), ContainsSubstring("does not go with"));
+  CHECK_THROWS_WITH(comm::all_reduce({}, {}), ContainsSubstring("there are no tensors"));
+  CHECK_THROWS_WITH(comm::copy_elements(x, ones({4})), ContainsSubstring("does not fit into"));
+}
+
+namespace {
+
+/// Says what it holds; nothing else of a struct is seen.
+struct Sample {
+  Tensor image;
+  std::string name;
+  std::vector<Tensor> boxes;
+  template <class Self> static auto fields(Self& self) { return std::tie(self.image, self.name, self.boxes); }
+};
+struct HiddenTensor {
+  int n;
+  Tensor x;
+};
+struct HiddenList {
+  std::string name;
+  std::vector<Tensor> list;
+};
+struct NoTensors {
+  int n;
+  std::string name;
+  std::vector<int> list;
+};
+static_assert(parallel::nested::hides_tensors<HiddenTensor>());
+static_assert(parallel::nested::hides_tensors<HiddenList>());
+static_assert(!parallel::nested::hides_tensors<NoTensors>());
+static_assert(!parallel::nested::hides_tensors<Sample>());
+
+}  // namespace
+
+TEST_CASE("scatter and gather: arrays, structs with fields(), maps of what is to go whole", "[parallel]") {
+  const auto on = devices(2);
+  const Tensor x = randn({4, 2}, on[0]), scale = ones({1, 2}, on[0]);
+  const auto arrays = parallel::scatter(std::array<Tensor, 2>{x, x * 2}, on);
+  CHECK(arrays[1][1].device() == on[1]);
+  CHECK(close(parallel::gather(arrays, on[0])[1], x * 2));
+
+  const auto samples = parallel::scatter(Sample{x, "both", {x * 3}}, on);
+  CHECK(samples[1].boxes[0].device() == on[1]);
+  const Sample joined = parallel::gather(samples, on[0]);
+  CHECK(close(joined.image, x));
+  CHECK(joined.name == "both");
+  CHECK(close(joined.boxes[0], x * 3));
+
+  const std::map<std::string, parallel::Broadcast<Tensor>> whole{{"scale", parallel::broadcast(scale)}};
+  const auto maps = parallel::scatter(std::tuple(x, whole), on);
+  static_assert(std::is_same_v<std::tuple_element_t<1, decltype(maps)::value_type>, std::map<std::string, Tensor>>);
+  CHECK(std::get<1>(maps[1]).at("scale").device() == on[1]);
+}
+
 TEST_CASE("scatter: every dtype and layout", "[parallel]") {
   const auto on = devices(2);
   for (const Dtype dtype : {kBool, kUInt8, kInt8, kInt16, kInt32, kInt64, kFloat16, kBFloat16, kFloat32, kFloat64}) {
@@ -234,6 +309,11 @@ TEST_CASE("test_save_replica_module: a replica has a state like any module", "[p
   TwoLayers other;
   other->load_state_dict(replica->state_dict());
   CHECK(close(other->first->weight, net->first->weight));
+  std::stringstream stream;
+  save(replica, stream);
+  TwoLayers loaded;
+  load(loaded, stream);
+  CHECK(close(loaded->second->weight, net->second->weight));
 }
 
 TEST_CASE("test_parallel_apply: a sole argument or a tuple of them; devices given or found", "[parallel][threads]") {

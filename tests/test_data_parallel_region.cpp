@@ -176,6 +176,7 @@ TEST_CASE("in a region what only products read crosses in 16 bits, and float32 b
     CHECK(close(y, module->forward(y.detach() * 0, reads).detach() * 0 + y));  // the original can still be called
     return Peek::seen->is_deferred();
   };
+  CHECK_FALSE(step(false));  // clone() has brought all
   CHECK(step(false));
   CHECK(step(false));
   CHECK_FALSE(step(true));   // fetched when it was read
@@ -216,11 +217,12 @@ TEST_CASE("a write to a parameter whose bytes others have yet to fetch is an err
     if (in[0].device() == on[1]) *held = m.parameters()[0];
   });
   DataParallel parallel(net, on);
-  {
+  const NoGradGuard no_grad;
+  for (int i = 0; i < 2; ++i) {
+    net->fc->weight.mul_(2);
     const amp::autocast region(on[0].type(), kBFloat16);
     parallel(randn({2, 2}));
   }
-  const NoGradGuard no_grad;
   net->fc->weight.mul_(2);
   CHECK_THROWS_WITH(
       held->clone(),
@@ -265,15 +267,22 @@ TEST_CASE("gradients of 16 bits are summed in float32, over uses and over replic
 TEST_CASE("test_strided_grad_layout: gradients have the layout and dtype of the plain module's", "[parallel][amp]") {
   const auto on = devices(2);
   for (const MemoryFormat format : {MemoryFormat::Contiguous, MemoryFormat::ChannelsLast}) {
-    for (const int precision : {32, 16, 1632}) {
-      Conv2d net(Conv2dOptions(3, 4, 3));
-      net->weight.set_data(net->weight.detach().contiguous(format));
-      if (precision == 16) net->to(kBFloat16);
-      const amp::autocast region(on[0].type(), kBFloat16, precision == 1632);
-      DataParallel parallel(net, on);
-      parallel(randn({4, 3, 5, 5}).to(net->weight.dtype()).contiguous(format)).to(kFloat32).sum().backward();
-      CHECK(net->weight.grad().strides().equals(net->weight.strides()));
-      CHECK(net->weight.grad().dtype() == net->weight.dtype());
+    for (const Dtype low : {kBFloat16, kFloat16}) {
+      for (const int precision : {32, 16, 1632}) {
+        Conv2d net(Conv2dOptions(3, 4, 3));
+        net->weight.set_data(net->weight.detach().contiguous(format));
+        if (precision == 16) net->to(low);
+        const Conv2d plain = net.clone();
+        const amp::autocast region(on[0].type(), low, precision == 1632);
+        DataParallel parallel(net, on);
+        const Tensor x = randn({4, 3, 5, 5}).to(net->weight.dtype()).contiguous(format);
+        parallel(x).to(kFloat32).sum().backward();
+        plain(x).to(kFloat32).sum().backward();
+        const Tensor g = net->weight.grad(), expected = plain->weight.grad();
+        CHECK(g.strides().equals(expected.strides()));
+        CHECK(g.dtype() == expected.dtype());
+        CHECK(close(g, expected, precision == 32 ? 1e-4 : 0.5));
+      }
     }
   }
 }

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <thread>
 
+#include "nn/parallel/group.h"
 #include "tests/catch.h"
 #include "tests/parallel_nets.h"
 
@@ -23,7 +24,12 @@ struct KeyError : Error {
 template <class E> auto failing(std::vector<Device> where, std::atomic<int>& finished) {
   return Functional([where, &finished](const Tensor& x) {
     for (const Device& d : where) {
-      if (x.device() == d) throw E("no such key");
+      if (x.device() != d) continue;
+      if constexpr (std::is_default_constructible_v<E>) {
+        throw E();
+      } else {
+        throw E("no such key");
+      }
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     ++finished;
@@ -62,7 +68,19 @@ TEST_CASE("P5, test_parallel_apply_passes_exception: the first replica's error, 
                          return x;
                        }),
                        on);
+  static std::vector<std::string> warnings;
+  warnings.clear();
+  const auto before = set_warning_handler([](const std::string& text) { warnings.push_back(text); });
   CHECK_THROWS_AS(strange(ones({4})), int);
+  struct Odd : std::exception {
+    const char* what() const noexcept override { return "odd"; }
+  };
+  DataParallel odd(failing<Odd>({on[2]}, finished), on);
+  CHECK_THROWS_AS(odd(ones({4})), Odd);
+  set_warning_handler(before);
+  CHECK(warnings ==
+        std::vector<std::string>{"replica 0 on " + on[0].str() + " failed with an exception that has no message",
+                                 "replica 2 on " + on[2].str() + " failed: odd"});
 
   Linear net(2, 2);
   DataParallel parallel(net, on);
@@ -95,6 +113,87 @@ TEST_CASE("replicas run at once, in threads that stay", "[parallel][threads]") {
   CHECK(parallel::idle_workers() == idle);
   CHECK(ran_in[0] == std::vector<std::thread::id>(2, std::this_thread::get_id()));
   CHECK(ran_in[1][0] != ran_in[2][0]);
+}
+
+TEST_CASE("a replica keeps its thread", "[parallel][threads]") {
+  const auto on = devices(4);
+  std::mutex mutex;
+  std::array<std::vector<std::thread::id>, 4> ran_in;
+  DataParallel parallel(Functional([&](const Tensor& x) {
+                          const std::scoped_lock lock(mutex);
+                          const auto k =
+                              static_cast<std::size_t>(std::find(on.begin(), on.end(), x.device()) - on.begin());
+                          ran_in[k].push_back(std::this_thread::get_id());
+                          return x;
+                        }),
+                        on);
+  for (int i = 0; i < 4; ++i) parallel(ones({4}));
+  for (const auto& threads : ran_in) CHECK(threads == std::vector<std::thread::id>(4, threads[0]));
+}
+
+TEST_CASE("one wrapper in two threads at once, or in its own forward, is refused", "[parallel][threads][errors]") {
+  const auto on = devices(2);
+  std::atomic<bool> is_inside = false, may_end = false;
+  DataParallel parallel(Functional([&](const Tensor& x) {
+                          is_inside = true;
+                          while (!may_end) std::this_thread::yield();
+                          return x;
+                        }),
+                        on);
+  std::thread other([&] { parallel(ones({2})); });
+  while (!is_inside) std::this_thread::yield();
+  CHECK_THROWS_WITH(parallel(ones({2})), ContainsSubstring("this one is in the middle of a forward") &&
+                                             ContainsSubstring("give each thread a DataParallel of its own"));
+  CHECK_THROWS_WITH(parallel->reset_replicas(), ContainsSubstring("in the middle of a forward"));
+  may_end = true;
+  other.join();
+  CHECK(parallel(ones({2})).size(0) == 2);
+
+  std::function<Tensor(const Tensor&)> again;
+  DataParallel recursive(Functional([&](const Tensor& x) { return again(x); }), on);
+  again = [&](const Tensor& x) { return recursive(x); };
+  CHECK_THROWS_WITH(recursive(ones({4})), ContainsSubstring("in the module's own forward"));
+}
+
+TEST_CASE("backward of an earlier forward runs in another thread meanwhile", "[parallel][amp][threads]") {
+  const auto on = devices(2);
+  TwoLayers net;
+  const TwoLayers plain = net.clone();
+  DataParallel parallel(net, on);
+  const Tensor x = randn({4, 4});
+  for (const bool in_region : {false, true}) {
+    const amp::autocast region(on[0].type(), kBFloat16, in_region);
+    for (int i = 0; i < 10; ++i) {
+      const Tensor loss = parallel(x).to(kFloat32).sum();
+      std::thread backward([&] { loss.backward(); });
+      parallel(x);
+      backward.join();
+    }
+  }
+  for (int i = 0; i < 20; ++i) plain(x).sum().backward();
+  CHECK(gradient_difference(*net, *plain) < 1);
+}
+
+TEST_CASE("tensors that do not go together are an error in every replica of a group", "[parallel][threads][errors]") {
+  const auto on = devices(3);
+  parallel::Group group(on);
+  std::atomic<int> errors = 0;
+  std::vector<std::thread> threads;
+  for (std::size_t k = 0; k < 3; ++k) {
+    threads.emplace_back([&, k] {
+      const Tensor x = ones({k == 1 ? 4 : 3}, TensorOptions(kFloat32).device(on[k]));
+      try {
+        group.sum(k, x, 0, "a test");
+      } catch (const ValueError& e) {
+        const std::string text = e.what();
+        errors += text.find("a test: replica ") == 0 && text.find("float32[4]") != std::string::npos &&
+                  text.find("all must bring the same") != std::string::npos;
+      }
+      group.leave(k);
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  CHECK(errors == 3);
 }
 
 TEST_CASE("wrappers in wrappers and in several threads", "[parallel][threads]") {
@@ -141,6 +240,19 @@ TEST_CASE("dropout depends on the seed alone, not on the threads", "[parallel][t
   const Tensor first = run();
   for (int i = 0; i < 20; ++i) CHECK(run().equal(first));
   CHECK_FALSE(parallel(x).equal(first));
+}
+
+TEST_CASE("replicas drop different elements, and the first device those of its seed", "[parallel]") {
+  const DefaultDevice first(devices(2)[0].is_cpu() ? Device(kCPU) : Device(kCUDA, 0));
+  const auto on = devices(2);
+  if (on[0] == on[1]) return;
+  DataParallel parallel(Dropout(0.5), on);
+  const Tensor x = ones({2, 256});
+  manual_seed(3);
+  const Tensor y = parallel(x);
+  CHECK_FALSE(y[0].equal(y[1]));
+  manual_seed(3);
+  CHECK(y[0].equal(dropout(x[0], 0.5, true)));
 }
 
 TEST_CASE("making replicas draws no random numbers of the caller", "[parallel]") {

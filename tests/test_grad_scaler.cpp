@@ -1,6 +1,8 @@
 // The gradient scaler: its rule, the order of its calls, its errors, and PyTorch's scenarios under their names.
+#include <array>
 #include <cmath>
 #include <limits>
+#include <unordered_map>
 
 #include "amp/amp.h"
 #include "autograd/engine.h"
@@ -62,6 +64,7 @@ struct PlainOptions : optim::OptimizerCloneableOptions<PlainOptions> {
   PlainOptions(double rate) : lr(rate) {}  // NOLINT
   double get_lr() const override { return lr; }
   void set_lr(double value) override { lr = value; }
+  template <class Visit> void visit_fields(Visit visit) { visit("lr", lr); }
   double lr;
 };
 struct PlainDescent : optim::Optimizer {
@@ -97,6 +100,38 @@ TEST_CASE("test_grad_scaling_scale: tensors at any depth are scaled, containers 
   CHECK_THROWS_WITH(scaler.scale(ones({2}, kInt64)), ContainsSubstring("int64[2]"));
 }
 
+TEST_CASE("test_grad_scaling_scale: the scale lives on the first tensor's device", "[amp][scaler]") {
+  for (const Device device : {canonical(get_default_device()), canonical(another_device())}) {
+    GradScaler scaler = scaler_of(2);
+    const Tensor p = parameter(), first_scaled = full({}, 4.0, TensorOptions(kFloat32).device(device));
+    optim::SGD sgd({p}, 1.0);
+    scaler.scale(std::vector{first_scaled, p.sum()})[1].backward();
+    CHECK(scaler.step(sgd).flag().device() == first_scaled.device());
+    scaler.update();
+    CHECK(scaler.scale(first_scaled).item<double>() == 16);
+  }
+}
+
+TEST_CASE("every kind of container is scaled; what is no tensor in it stays", "[amp][scaler]") {
+  GradScaler scaler = scaler_of(2), disabled(kind(), {.enabled = false});
+  const Tensor t = full({}, 4.0);
+  using Dict = OrderedDict<std::string, Tensor>;
+  const Dict dict = scaler.scale(Dict{{"b", t}, {"a", t}});
+  CHECK(dict.keys() == std::vector<std::string>{"b", "a"});
+  CHECK(first(dict["a"]) == 8);
+  CHECK(first(*scaler.scale(optional<Tensor>(t))) == 8);
+  CHECK(!scaler.scale(optional<Tensor>()));
+  CHECK(first(scaler.scale(std::array<Tensor, 2>{t, t})[1]) == 8);
+  CHECK(first(scaler.scale(std::unordered_map<int, std::vector<Dict>>{{1, {dict}}}).at(1)[0]["b"]) == 16);
+  const std::vector<Tensor> list{t, t};
+  CHECK(first(scaler.scale(TensorList(list))[1]) == 8);
+  const auto [loss, count, name] = scaler.scale(std::tuple{t, 3, std::string("text")});
+  CHECK(first(loss) == 8);
+  CHECK(count == 3);
+  CHECK(name == "text");
+  CHECK(disabled.scale(Dict{{"a", t}})["a"].is_same(t));
+}
+
 TEST_CASE("G1: a float16 loss is scaled in float32, with one axis too", "[amp][scaler]") {
   GradScaler scaler = scaler_of(65536);
   for (const Dims& shape : {Dims{}, Dims{1}, Dims{3}}) {
@@ -129,6 +164,8 @@ TEST_CASE("test_grad_scaling_unscale: kernel and driver, layouts, dtypes, infini
     }
   }
   CHECK(unscale({full({1}, 1e300, kFloat64)}) == 0);  // finite in its own dtype
+  const Tensor elsewhere = ones({2}, TensorOptions(kFloat32).device(another_device()));
+  CHECK_THROWS_WITH(unscale({ones({2}), elsewhere}), ContainsSubstring("unscale: tensor 1 of the list is on "));
 }
 
 TEST_CASE("an inf in any one gradient, on any device, skips the whole step", "[amp][scaler]") {
@@ -166,6 +203,25 @@ TEST_CASE("test_grad_scaling_update_scale: the device follows the rule", "[amp][
   CHECK(iterate(1) == State{4, 0});
 }
 
+TEST_CASE("G3: an interval that is lowered below the count of clean steps lets the scale grow at once",
+          "[amp][scaler]") {
+  GradScaler scaler = scaler_of(4, 100);
+  const Tensor p = parameter();
+  optim::SGD sgd({p}, 0.0);
+  const auto iterate = [&] {
+    scaler.scale(ones({}));
+    p.mutable_grad() = ones({3});
+    scaler.step(sgd);
+    scaler.update();
+  };
+  for (int i = 0; i < 5; ++i) iterate();
+  CHECK(scaler.get_growth_tracker() == 5);
+  scaler.set_growth_interval(3);
+  iterate();
+  CHECK(scaler.get_scale() == 8);
+  CHECK(scaler.get_growth_tracker() == 0);
+}
+
 TEST_CASE("test_grad_scale_will_not_overflow: a scale that cannot grow stays", "[amp][scaler]") {
   GradScaler scaler(kind(), {.init_scale = 1e38, .growth_factor = 16, .growth_interval = 1});
   const Tensor p = parameter();
@@ -189,6 +245,20 @@ TEST_CASE("update takes a new scale, as a number or as a tensor", "[amp][scaler]
   CHECK_THROWS_WITH(scaler.update(ones({2})), ContainsSubstring("a tensor of one element that requires no gradient"));
   CHECK_THROWS_AS(scaler.update(parameter()[0]), ValueError);
   CHECK_THROWS_WITH(scaler.update(0), ContainsSubstring("positive float32 number, not 0"));
+}
+
+TEST_CASE("a new scale leaves the growth tracker and begins an iteration", "[amp][scaler]") {
+  GradScaler scaler = scaler_of(4, 100);
+  const Tensor p = parameter();
+  optim::SGD sgd({p}, 0.0);
+  scaler.scale(p.sum()).backward();
+  scaler.step(sgd);
+  scaler.update();
+  scaler.unscale_(sgd);
+  CHECK_THROWS_AS(scaler.unscale_(sgd), Error);
+  scaler.update(32);
+  CHECK(scaler.get_growth_tracker() == 1);
+  CHECK_NOTHROW(scaler.unscale_(sgd));
 }
 
 // ---------------------------------------------------------------- PyTorch's scenarios
@@ -219,7 +289,8 @@ std::unique_ptr<optim::Optimizer> optimizer_of(const std::string& kind, const st
   return std::make_unique<PlainDescent>(params);
 }
 
-constexpr int kBatches = 4, kSkipped = 1;
+constexpr int kBatches = 4, kSkipped = 2;
+constexpr double kFinalScale = 128 * 8 * 0.5;  // of a run with a skipped batch
 
 struct Scenario {
   std::string optimizer = "SGD";
@@ -244,9 +315,35 @@ void plain_step(const Net&, optim::Optimizer& optimizer, GradScaler& scaler, con
   scaler.update();
 }
 
+void unscaled_step(const Net&, optim::Optimizer& optimizer, GradScaler& scaler, const std::function<void()>& spoil,
+                   const Tensor& loss) {
+  scaler.scale(loss).backward();
+  spoil();
+  scaler.unscale_(optimizer);
+  scaler.step(optimizer);
+  scaler.update();
+}
+
+void check_close(const Tensor& a, const Tensor& b, double tolerance) {
+  CHECK(a.allclose(b, tolerance, tolerance));
+  CHECK(a.dtype() == b.dtype());
+}
+
 void check_nets_agree(const Net& control, const Net& scaled, double tolerance) {
-  for (std::size_t i = 0; i < 4; ++i) {
-    CHECK(control.params()[i].allclose(scaled.params()[i], tolerance, tolerance));
+  for (std::size_t i = 0; i < 4; ++i) check_close(control.params()[i], scaled.params()[i], tolerance);
+}
+
+void check_gradients_agree(const Net& control, const Net& scaled, double tolerance) {
+  for (std::size_t i = 0; i < 4; ++i) check_close(control.params()[i].grad(), scaled.params()[i].grad(), tolerance);
+}
+
+void check_states_agree(const optim::Optimizer& control, const optim::Optimizer& scaled, double tolerance) {
+  const StateDict a = control.state_dict(), b = scaled.state_dict();
+  CHECK(a.values == b.values);  // options, and how many steps were taken
+  REQUIRE(a.tensors.size() == b.tensors.size());
+  for (const auto& [key, tensor] : a.tensors) {
+    INFO(key);
+    check_close(tensor, b.tensors.at(key), tolerance);
   }
 }
 
@@ -262,23 +359,23 @@ void run(const Scenario& s) {
     s.prepare_control(control);
     const bool skip = s.enabled && batch == s.skipped;
     if (!skip) control_optimizer->step();
-    control_optimizer->zero_grad();
 
     Tensor loss;
     {
-      const amp::autocast region(kind(), kBFloat16, s.autocast);
+      const amp::autocast region(kind(), kFloat16, s.autocast);
       loss = mse_loss(net.forward(x), y);
     }
     const auto spoil = [&] {
       if (skip) net.w2.grad()[3][3].fill_(kInf);
     };
     s.scaled_step(net, *optimizer, scaler, spoil, loss);
-    optimizer->zero_grad();
+    if (!skip) check_gradients_agree(control, net, s.tolerance);
+    control_optimizer->zero_grad(), optimizer->zero_grad();
     s.between(scaler);
   }
   check_nets_agree(control, net, s.tolerance);
-  const double skips = s.skipped < kBatches ? 1 : 0;
-  CHECK(scaler.get_scale() == (s.enabled ? 128 * std::pow(2.0, kBatches - skips) * std::pow(0.5, skips) : 1.0));
+  check_states_agree(*control_optimizer, *optimizer, s.tolerance);
+  CHECK(scaler.get_scale() == (s.enabled ? kFinalScale : 1.0));
 }
 
 void run_enabled_and_not(Scenario s) {
@@ -287,6 +384,27 @@ void run_enabled_and_not(Scenario s) {
     run(s);
   }
 }
+
+// In a float16 region against float32, with the scaler as it is and saved and restored after every batch.
+void run_in_region(const char* optimizer, decltype(Scenario::scaled_step) step, double tolerance) {
+  Scenario s{.optimizer = optimizer, .scaled_step = std::move(step)};
+  s.autocast = true;
+  s.tolerance = tolerance;
+  run_enabled_and_not(s);
+  s.between = [](GradScaler& scaler) {
+    std::stringstream file;
+    save(scaler, file);
+    const std::int64_t interval = scaler.get_growth_interval();
+    scaler = GradScaler(kind(), {.init_scale = 77, .growth_interval = 99, .enabled = scaler.is_enabled()});
+    load(scaler, file);
+    if (scaler.is_enabled()) CHECK(scaler.get_growth_interval() == interval);
+  };
+  run_enabled_and_not(s);
+}
+
+// SGD's steps are as near as its gradients. Adam's are of the size of lr whatever the gradient, so a small one whose
+// sign is uncertain moves its parameter to either side.
+constexpr double kNearSgd = 1e-3, kNearAdam = 0.1;
 
 const char* const kOptimizers[] = {"SGD", "SGD with momentum", "SGD with dampening", "Adam", "AdamW", "plain"};
 
@@ -321,22 +439,18 @@ TEST_CASE("test_grad_scaling_autocast_fused_optimizers: explicit unscale_ or not
   }
 }
 
-TEST_CASE("test_grad_scaling_autocast: with a region, and with the scaler saved and restored at every batch",
-          "[amp][scaler]") {
-  Scenario s{.scaled_step = plain_step};
-  s.autocast = true;
-  s.tolerance = 5e-2;  // bfloat16
-  run_enabled_and_not(s);
-  s.between = [](GradScaler& scaler) {
-    std::stringstream file;
-    save(scaler, file);
-    const std::int64_t interval = scaler.get_growth_interval();
-    scaler = GradScaler(kind(), {.init_scale = 77, .growth_interval = 99, .enabled = scaler.is_enabled()});
-    load(scaler, file);
-    if (scaler.is_enabled()) CHECK(scaler.get_growth_interval() == interval);
-  };
-  s.enabled = true;
-  run(s);
+TEST_CASE("test_grad_scaling_autocast: a float16 region against float32", "[amp][scaler]") {
+  run_in_region("plain", plain_step, kNearSgd);  // the scaler divides, and waits
+}
+
+TEST_CASE("test_grad_scaling_autocast_foreach: the division is a pass of its own", "[amp][scaler]") {
+  run_in_region("SGD", unscaled_step, kNearSgd);
+  for (const char* const adam : {"Adam", "AdamW"}) run_in_region(adam, unscaled_step, kNearAdam);
+}
+
+TEST_CASE("test_grad_scaling_autocast_fused: the step divides", "[amp][scaler]") {
+  run_in_region("SGD", plain_step, kNearSgd);
+  for (const char* const adam : {"Adam", "AdamW"}) run_in_region(adam, plain_step, kNearAdam);
 }
 
 TEST_CASE("test_grad_scaling_clipping: scaled gradients are clipped at the limit times the scale", "[amp][scaler]") {
@@ -379,6 +493,182 @@ TEST_CASE("test_grad_scaling_clipping_separate_unscale: unscale_, then the true 
   run_enabled_and_not(s);
 }
 
+namespace {
+
+/// The three ways to limit the norm of an optimizer's gradients.
+enum class Limiting { clip_then_step, in_step, unscale_then_in_step };
+
+amp::StepResult limited_step(Limiting way, GradScaler& scaler, optim::Optimizer& optimizer, const amp::MaxNorm& limit) {
+  if (way == Limiting::unscale_then_in_step) scaler.unscale_(optimizer);
+  if (way != Limiting::clip_then_step) return scaler.step(optimizer, limit);
+  Tensor norm = scaler.clip_grad_norm_(optimizer, limit.most, limit.type);
+  amp::StepResult result = scaler.step(optimizer);
+  result.norm = std::move(norm);
+  return result;
+}
+constexpr Limiting kWays[] = {Limiting::clip_then_step, Limiting::in_step, Limiting::unscale_then_in_step};
+
+std::vector<Tensor> gradients_of(const std::vector<Tensor>& params) {
+  std::vector<Tensor> grads;
+  for (const Tensor& p : params) grads.push_back(p.grad().clone());
+  return grads;
+}
+
+}  // namespace
+
+TEST_CASE("gradients limited by the scaler are those unscaled, then clipped, for every optimizer and norm",
+          "[amp][scaler]") {
+  for (const char* const optimizer : kOptimizers) {
+    for (const double type : {2.0, 1.0, 0.5, 3.0, static_cast<double>(kInf)}) {
+      for (const Limiting way : kWays) {
+        INFO("norm " << type << ", way " << static_cast<int>(way));
+        const amp::MaxNorm limit(0.02, type);
+        double norm = 0;
+        std::vector<Tensor> clipped;
+        Scenario s;
+        s.optimizer = optimizer;
+        s.tolerance = 1e-5;
+        s.prepare_control = [&](const Net& net) {
+          norm = nn::utils::clip_grad_norm_(net.params(), limit.most, limit.type);
+          CHECK(norm > limit.most);
+          clipped = gradients_of(net.params());
+        };
+        s.scaled_step = [&](const Net& net, optim::Optimizer& o, GradScaler& scaler, const std::function<void()>& spoil,
+                            const Tensor& loss) {
+          scaler.scale(loss).backward();
+          spoil();
+          const amp::StepResult result = limited_step(way, scaler, o, limit);
+          scaler.update();
+          if (result.found_inf()) return;
+          CHECK(result.norm.item<double>() == Catch::Approx(norm).epsilon(1e-4));
+          for (std::size_t i = 0; i < clipped.size(); ++i) {
+            CHECK(net.params()[i].grad().allclose(clipped[i], 1e-4, 1e-7));
+          }
+        };
+        run_enabled_and_not(s);
+      }
+    }
+  }
+}
+
+TEST_CASE("a limit that is not reached changes no bit", "[amp][scaler]") {
+  for (const char* const optimizer : kOptimizers) {
+    const auto end_of = [&](bool limited) {
+      const Net net = Net::make();
+      const auto o = optimizer_of(optimizer, net.params());
+      GradScaler scaler = scaler_of(128);
+      for (int i = 0; i < 3; ++i) {
+        o->zero_grad();
+        scaler.scale(mse_loss(net.forward(ones({8, 8})), zeros({8, 8}))).backward();
+        limited ? scaler.step(*o, amp::MaxNorm(1e9)) : scaler.step(*o);
+        scaler.update();
+      }
+      return net;
+    };
+    const Net plain = end_of(false), limited = end_of(true);
+    for (std::size_t i = 0; i < 4; ++i) CHECK(plain.params()[i].equal(limited.params()[i]));
+  }
+}
+
+TEST_CASE("a skipped step with a limit leaves no trace, and the gradient to blame can be named", "[amp][scaler]") {
+  for (const char* const name : {"SGD with momentum", "Adam"}) {
+    for (const double bad : {static_cast<double>(kInf), std::nan("")}) {
+      const Tensor p = parameter(), q = parameter();
+      const auto optimizer = optimizer_of(name, {p, q});
+      GradScaler scaler = scaler_of(4);
+      const auto iterate = [&](double grad) {
+        scaler.scale(ones({}));
+        p.mutable_grad() = full({3}, 4.0, kFloat32);
+        q.mutable_grad() = full({3}, grad, kFloat32);
+        amp::StepResult result = scaler.step(*optimizer, amp::MaxNorm(1));
+        scaler.update();
+        return result;
+      };
+      iterate(4);
+      const Tensor p1 = p.detach().clone();
+      const auto before = optimizer->state_dict().tensors;
+      std::map<std::string, Tensor> copies;
+      for (const auto& [key, tensor] : before) copies[key] = tensor.clone();
+      const amp::StepResult skipped = iterate(bad);
+      CHECK(skipped.found_inf());
+      CHECK(!std::isfinite(skipped.norm.item<double>()));
+      CHECK(GradScaler::first_nonfinite(*optimizer) == "parameter 1 of group 0");
+      CHECK(first(p.grad()) == 4);
+      CHECK(p.detach().equal(p1));
+      CHECK(q.detach().equal(p1));
+      for (const auto& [key, tensor] : copies) {
+        if (tensor.is_floating_point()) CHECK(optimizer->state_dict().tensors.at(key).equal(tensor));
+      }
+    }
+  }
+}
+
+TEST_CASE("a limit over gradients of several dtypes and devices, some of them empty", "[amp][scaler]") {
+  for (const Device other : {get_default_device(), another_device()}) {
+    for (const double type : {2.0, 1.0, 0.0, static_cast<double>(kInf)}) {
+      for (const Limiting way : kWays) {
+        for (const char* const name : {"SGD", "plain"}) {
+          INFO(name << " norm " << type << ", way " << static_cast<int>(way));
+          const TensorOptions there = TensorOptions(kFloat32).device(other);
+          const std::vector<Tensor> params{parameter(),
+                                           parameter(1, kFloat64),
+                                           ones({0}).requires_grad_(),
+                                           parameter(1, kBFloat16),
+                                           ones({2}, there).requires_grad_(),
+                                           ones({0}, there).requires_grad_()};
+          const auto optimizer = optimizer_of(name, params);
+          GradScaler scaler = scaler_of(4);
+          scaler.scale(ones({}));
+          for (const Tensor& p : params) p.mutable_grad() = full_like(p, 4.0 * 2.0);  // eleven times 2
+          const amp::StepResult result = limited_step(way, scaler, *optimizer, amp::MaxNorm(1, type));
+          scaler.update();
+          const double norm = type == 0 ? 11 : type == 1 ? 22 : type == 2 ? std::sqrt(44.0) : 2;
+          CHECK(result.stepped());
+          CHECK(result.norm.item<double>() == Catch::Approx(norm));
+          for (const Tensor& p : params) {
+            if (p.numel() == 0) continue;
+            const double tolerance = p.dtype() == kBFloat16 ? 1e-2 : 1e-5;
+            CHECK(first(p.grad()) == Catch::Approx(2 / norm).epsilon(tolerance));
+            CHECK(first(p) == Catch::Approx(1 - 2 / norm).margin(tolerance));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("gradients that are all empty are limited and stepped", "[amp][scaler]") {
+  for (const Limiting way : kWays) {
+    const Tensor p = ones({0}).requires_grad_();
+    optim::SGD sgd({p}, 1.0);
+    GradScaler scaler = scaler_of(4);
+    scaler.scale(p.sum()).backward();
+    const amp::StepResult result = limited_step(way, scaler, sgd, amp::MaxNorm(1));
+    CHECK(result.stepped());
+    CHECK(result.norm.item<double>() == 0);
+    scaler.update();
+  }
+}
+
+TEST_CASE("huge gradients in float64 are limited, and are no overflow", "[amp][scaler]") {
+  for (const Limiting way : kWays) {
+    for (const char* const name : {"SGD", "plain"}) {
+      const auto gradient_after = [&](double grad, const amp::MaxNorm& limit) {
+        const Tensor p = parameter(1, kFloat64);
+        const auto optimizer = optimizer_of(name, {p});
+        GradScaler scaler = scaler_of(4);
+        scaler.scale(ones({}));
+        p.mutable_grad() = full_like(p, grad);
+        CHECK(limited_step(way, scaler, *optimizer, limit).stepped());
+        return first(p.grad());
+      };
+      CHECK(gradient_after(1e200, amp::MaxNorm(3, kInf)) == Catch::Approx(3));
+      CHECK(gradient_after(1e100, amp::MaxNorm(std::sqrt(3.0))) == Catch::Approx(1));
+      CHECK(gradient_after(1e200, amp::MaxNorm(3)) == 0);  // the norm of order 2 is infinite
+    }
+  }
+}
+
 TEST_CASE("test_grad_scaling_penalty: a penalty on gradients, with double backward", "[amp][scaler]") {
   const auto penalty_loss = [](const Net& net, const Tensor& loss, double scale) {
     const std::vector<Tensor> grads = autograd::grad({loss * scale}, net.params(), {}, nullopt, /*create_graph=*/true);
@@ -386,48 +676,56 @@ TEST_CASE("test_grad_scaling_penalty: a penalty on gradients, with double backwa
     for (const Tensor& g : grads) norm = norm + (g * (1 / scale)).pow(2).sum();
     return loss + norm.sqrt();
   };
-  const Net control = Net::make(), net = Net::make();
-  optim::SGD control_sgd(control.params(), 0.1), sgd(net.params(), 0.1);
-  GradScaler scaler = scaler_of(128);
-  for (int batch = 0; batch < kBatches; ++batch) {
-    const Tensor x = rand({8, 8}), y = rand({8, 8});
-    penalty_loss(control, mse_loss(control.forward(x), y), 1).backward();
-    if (batch != kSkipped) control_sgd.step();
-    control_sgd.zero_grad();
-    scaler.scale(penalty_loss(net, mse_loss(net.forward(x), y), scaler.get_scale())).backward();
-    if (batch == kSkipped) net.w2.grad()[0][0].fill_(kInf);
-    scaler.step(sgd);
-    scaler.update();
-    sgd.zero_grad();
+  for (const bool enabled : {true, false}) {
+    const Net control = Net::make(), net = Net::make();
+    optim::SGD control_sgd(control.params(), 0.1), sgd(net.params(), 0.1);
+    GradScaler scaler(kind(), {.init_scale = 128, .growth_interval = 1, .enabled = enabled});
+    for (int batch = 0; batch < kBatches; ++batch) {
+      const Tensor x = rand({8, 8}), y = rand({8, 8});
+      const bool skip = enabled && batch == kSkipped;
+      penalty_loss(control, mse_loss(control.forward(x), y), 1).backward();
+      if (!skip) control_sgd.step();
+      scaler.scale(penalty_loss(net, mse_loss(net.forward(x), y), scaler.get_scale())).backward();
+      if (skip) net.w2.grad()[0][0].fill_(kInf);
+      scaler.step(sgd);
+      scaler.update();
+      if (!skip) check_gradients_agree(control, net, 1e-5);
+      control_sgd.zero_grad(), sgd.zero_grad();
+    }
+    check_nets_agree(control, net, 1e-5);
+    CHECK(scaler.get_scale() == (enabled ? kFinalScale : 1.0));
   }
-  check_nets_agree(control, net, 1e-5);
 }
 
 TEST_CASE("test_grad_scaling_accumulation: two micro-batches a step, one update", "[amp][scaler]") {
-  const Net control = Net::make(), net = Net::make();
-  optim::SGD control_sgd(control.params(), 1.0), sgd(net.params(), 1.0);
-  GradScaler scaler = scaler_of(128);
-  for (int batch = 0; batch < 4; ++batch) {
-    const Tensor x = rand({8, 8}), y = rand({8, 8});
-    (mse_loss(control.forward(x), y) / 2).backward();
-    scaler.scale(mse_loss(net.forward(x), y) / 2).backward();
-    if (batch % 2 == 0) continue;
-    control_sgd.step();
-    control_sgd.zero_grad();
-    scaler.step(sgd);
-    scaler.update();
-    sgd.zero_grad();
+  for (const bool enabled : {true, false}) {
+    const Net control = Net::make(), net = Net::make();
+    optim::SGD control_sgd(control.params(), 1.0), sgd(net.params(), 1.0);
+    GradScaler scaler(kind(), {.init_scale = 128, .growth_interval = 1, .enabled = enabled});
+    for (int batch = 0; batch < kBatches; ++batch) {
+      const Tensor x = rand({8, 8}), y = rand({8, 8});
+      (mse_loss(control.forward(x), y) / 2).backward();
+      scaler.scale(mse_loss(net.forward(x), y) / 2).backward();
+      if (batch % 2 == 0) continue;
+      control_sgd.step();
+      scaler.step(sgd);
+      scaler.update();
+      check_gradients_agree(control, net, 1e-6);
+      control_sgd.zero_grad(), sgd.zero_grad();
+    }
+    check_nets_agree(control, net, 1e-6);
+    CHECK(scaler.get_scale() == (enabled ? 128 * 4 : 1));
   }
-  check_nets_agree(control, net, 1e-6);
-  CHECK(scaler.get_scale() == 128 * 4);
 }
 
 TEST_CASE("test_grad_scaling_multiple: two optimizers share a scale, and skip each for itself", "[amp][scaler]") {
+  const bool enabled = GENERATE(true, false);
   for (const Device other : {get_default_device(), another_device()}) {  // test_grad_scaling_multigpu
     const Net control0 = Net::make(), control1 = Net::make(other), net0 = Net::make(), net1 = Net::make(other);
     optim::SGD c0(control0.params(), 1.0), c1(control1.params(), 1.0), o0(net0.params(), 1.0), o1(net1.params(), 1.0);
-    GradScaler scaler = scaler_of(128);
+    GradScaler scaler(kind(), {.init_scale = 128, .growth_interval = 1, .enabled = enabled});
     for (int batch = 0; batch < kBatches; ++batch) {
+      const bool skip = enabled && batch == kSkipped;
       const Tensor x = rand({8, 8}), y = rand({8, 8});
       const auto losses = [&](const Net& a, const Net& b) {
         const Tensor out0 = a.forward(x), out1 = b.forward(x.to(other)).to(get_default_device());
@@ -437,36 +735,39 @@ TEST_CASE("test_grad_scaling_multiple: two optimizers share a scale, and skip ea
       a0.backward({}, true);
       a1.backward();
       c0.step();
-      if (batch != kSkipped) c1.step();
-      c0.zero_grad(), c1.zero_grad();
+      if (!skip) c1.step();
 
       const auto [b0, b1] = losses(net0, net1);
       scaler.scale(b0).backward({}, true);
       scaler.scale(b1).backward();
-      if (batch == kSkipped) net1.w2.grad()[2][2].fill_(kInf);
+      if (skip) net1.w2.grad()[2][2].fill_(kInf);
       scaler.unscale_(o0);
       CHECK(scaler.step(o0).stepped());
-      CHECK(scaler.step(o1).found_inf() == (batch == kSkipped));
+      CHECK(scaler.step(o1).found_inf() == skip);
       scaler.update();
-      o0.zero_grad(), o1.zero_grad();
+      check_gradients_agree(control0, net0, 1e-6);
+      if (!skip) check_gradients_agree(control1, net1, 1e-6);
+      c0.zero_grad(), c1.zero_grad(), o0.zero_grad(), o1.zero_grad();
     }
     check_nets_agree(control0, net0, 1e-6);
     check_nets_agree(control1, net1, 1e-6);
-    CHECK(scaler.get_scale() == 128 * 8 * 0.5);
+    CHECK(scaler.get_scale() == (enabled ? kFinalScale : 1.0));
   }
 }
 
 TEST_CASE("test_params_invalidated_with_grads_invalidated_between_unscale_and_step: what comes later is applied",
           "[amp][scaler]") {
   for (const char* const kind : kOptimizers) {
-    const Tensor p = parameter();
-    const auto optimizer = optimizer_of(kind, {p});
-    GradScaler scaler = scaler_of(128);
-    scaler.scale(p.sum()).backward();
-    scaler.unscale_(*optimizer);
-    p.grad().fill_(kInf);
-    CHECK(scaler.step(*optimizer).stepped());
-    CHECK(!isfinite(p).any().item<bool>());
+    for (const double bad : {static_cast<double>(kInf), std::nan("")}) {
+      const Tensor p = parameter();
+      const auto optimizer = optimizer_of(kind, {p});
+      GradScaler scaler = scaler_of(128);
+      scaler.scale(p.sum()).backward();
+      scaler.unscale_(*optimizer);
+      p.grad().fill_(bad);
+      CHECK(scaler.step(*optimizer).stepped());
+      CHECK(!isfinite(p).any().item<bool>());
+    }
   }
 }
 
@@ -491,6 +792,11 @@ TEST_CASE("test_grad_scaler_pass_itself: an optimizer that takes part sees the s
   scaler.step(watcher);
   CHECK(!watcher.seen.grad_scale.defined());
   CHECK(watcher.seen.found_inf.item<float>() == 1);
+  scaler.update();
+  scaler.scale(ones({}));
+  p.grad().fill_(256);
+  CHECK(scaler.step(watcher, amp::MaxNorm(1, kInf)).norm.item<float>() == 2);
+  CHECK(watcher.seen.grad_scale.item<double>() == Catch::Approx(256));
   watcher.step();
   CHECK(!watcher.seen.found_inf.defined());
 }
@@ -522,13 +828,19 @@ TEST_CASE("G7: gradients in bfloat16 and float64 are unscaled; float16 ones only
   scaler.step(sgd);
   CHECK(first(p) == 0.5);
   CHECK(first(p.grad()) == 1);
+  scaler.update();
+  p.grad().fill_(1024);
+  CHECK_THROWS_WITH(scaler.clip_grad_norm_(sgd, 1), ContainsSubstring("Attempting to unscale FP16 gradients"));
+  scaler.step(sgd, amp::MaxNorm(0.25, kInf));
+  CHECK(first(p.grad()) == 0.25);
+  CHECK(first(p) == 0.375);
 }
 
 // ---------------------------------------------------------------- order of calls and errors
 
 TEST_CASE("G4: each call in each stage is allowed or names what is wrong", "[amp][scaler]") {
   struct Row {
-    std::string before;  // the calls so far: u, s or p for unscale_, step, update
+    std::string before;  // the calls so far: u, s or p for unscale_, step, update; c and m see below
     char call;
     const char* message;  // empty when it is allowed
   };
@@ -543,7 +855,23 @@ TEST_CASE("G4: each call in each stage is allowed or names what is wrong", "[amp
                       {"s", 'p', ""},
                       {"us", 'u', "unscale_() is being called after step()"},
                       {"sp", 's', ""},
-                      {"up", 'u', ""}};
+                      {"up", 'u', ""},
+                      // c and m: clip_grad_norm_ and a step with a limit.
+                      {"", 'c', ""},
+                      {"", 'm', ""},
+                      {"u", 'c', ""},
+                      {"u", 'm', ""},
+                      {"c", 'c', ""},
+                      {"c", 'm', ""},
+                      {"c", 's', ""},
+                      {"c", 'u', "unscale_() has already been called on this optimizer since the last update()"},
+                      {"s", 'c', "unscale_() is being called after step()"},
+                      {"s", 'm', "step() has already been called since the last update()"},
+                      {"m", 'c', "unscale_() is being called after step()"},
+                      {"m", 's', "step() has already been called since the last update()"},
+                      {"m", 'u', "unscale_() is being called after step()"},
+                      {"m", 'p', ""},
+                      {"mp", 'm', ""}};
   for (const char* const kind : {"SGD", "Adam", "plain"}) {
     for (const Row& row : rows) {
       INFO(kind << ": " << row.before << " then " << row.call);
@@ -554,6 +882,8 @@ TEST_CASE("G4: each call in each stage is allowed or names what is wrong", "[amp
       const auto make = [&](char call) {
         if (call == 'u') scaler.unscale_(*optimizer);
         if (call == 's') scaler.step(*optimizer);
+        if (call == 'c') scaler.clip_grad_norm_(*optimizer, 1);
+        if (call == 'm') scaler.step(*optimizer, amp::MaxNorm(1));
         if (call == 'p') scaler.update();
       };
       for (const char call : row.before) make(call);
@@ -573,6 +903,8 @@ TEST_CASE("nothing works before the first scale()", "[amp][scaler]") {
   const auto message = ContainsSubstring("scale() was never called");
   CHECK_THROWS_WITH(scaler.unscale_(sgd), message);
   CHECK_THROWS_WITH(scaler.step(sgd), message);
+  CHECK_THROWS_WITH(scaler.step(sgd, amp::MaxNorm(1)), message);
+  CHECK_THROWS_WITH(scaler.clip_grad_norm_(sgd, 1), message);
   CHECK_THROWS_WITH(scaler.update(), message);
   CHECK_THROWS_WITH(scaler.update(8), message);
   CHECK(scaler.get_scale() == 4);
@@ -599,11 +931,14 @@ TEST_CASE("G5: a failure in unscale_ leaves the stage and the gradients as they 
   for (int attempt = 0; attempt < 2; ++attempt) {
     CHECK_THROWS_WITH(scaler.unscale_(descent),
                       ContainsSubstring("Attempting to unscale FP16 gradients: parameter 1 of group 0 is float16[3]"));
+    CHECK_THROWS_AS(scaler.unscale_(descent), ValueError);
   }
   OrderedDict<std::string, Tensor> named;
   named.insert("head.weight", half);
   descent.name_parameters(named);
   CHECK_THROWS_WITH(scaler.step(descent), ContainsSubstring("'head.weight'"));
+  CHECK_THROWS_WITH(scaler.step(descent, amp::MaxNorm(1)), ContainsSubstring("'head.weight'"));
+  CHECK_THROWS_WITH(scaler.clip_grad_norm_(descent, 1), ContainsSubstring("'head.weight'"));
   CHECK(first(p.grad()) == 4);
   half.mutable_grad().reset();
   CHECK(scaler.step(descent).stepped());
@@ -615,14 +950,16 @@ TEST_CASE("G6: an optimizer without any gradient is a clear error", "[amp][scale
     const auto optimizer = optimizer_of(kind, {p});
     GradScaler scaler = scaler_of(4);
     scaler.scale(q.sum()).backward();
-    CHECK_THROWS_WITH(scaler.step(*optimizer),
-                      ContainsSubstring("No inf checks were recorded for this optimizer, as none"));
+    const auto none = ContainsSubstring("No inf checks were recorded for this optimizer, as none");
+    CHECK_THROWS_WITH(scaler.step(*optimizer), none);
+    CHECK_THROWS_WITH(scaler.step(*optimizer, amp::MaxNorm(1)), none);
     p.mutable_grad() = ones({3});
     CHECK_NOTHROW(scaler.step(*optimizer));
     scaler.update();
     p.mutable_grad().reset();
     scaler.unscale_(*optimizer);
     CHECK_THROWS_WITH(scaler.step(*optimizer), ContainsSubstring("when unscale_() was called"));
+    CHECK_THROWS_WITH(scaler.step(*optimizer, amp::MaxNorm(1)), ContainsSubstring("when unscale_() was called"));
   }
 }
 
@@ -646,6 +983,30 @@ TEST_CASE("construction checks its numbers, unless disabled", "[amp][scaler]") {
   CHECK_THROWS_WITH(scaler.set_backoff_factor(2), ContainsSubstring("not 2"));
   CHECK(scaler.get_backoff_factor() == 0.5);
   CHECK_THROWS_WITH(GradScaler("gpu"), ContainsSubstring("unknown device type 'gpu'"));
+}
+
+TEST_CASE("a disabled scaler returns what it was made with, and changes nothing", "[amp][scaler]") {
+  GradScaler scaler(
+      kind(), {.init_scale = 8, .growth_factor = 3, .backoff_factor = 0.25, .growth_interval = 7, .enabled = false});
+  const Tensor p = parameter();
+  optim::SGD sgd({p}, 1.0);
+  const Tensor loss = p.sum();
+  CHECK(scaler.scale(loss).is_same(loss));
+  loss.backward();
+  scaler.unscale_(sgd);
+  CHECK(first(p.grad()) == 1);
+  const amp::StepResult result = scaler.step(sgd);
+  CHECK(result.stepped());
+  CHECK(!result.flag().defined());
+  scaler.update();
+  scaler.update(2);
+  CHECK(scaler.get_scale() == 1);
+  CHECK(scaler.get_growth_factor() == 3);
+  CHECK(scaler.get_backoff_factor() == 0.25);
+  CHECK(scaler.get_growth_interval() == 7);
+  CHECK(scaler.get_growth_tracker() == 0);
+  CHECK(scaler.skipped_steps() == 0);
+  CHECK(scaler.history().empty());
 }
 
 TEST_CASE("a scaler for an absent CUDA warns and passes everything through", "[amp][scaler]") {

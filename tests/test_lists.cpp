@@ -13,6 +13,8 @@ namespace {
 
 using Values = std::vector<double>;
 
+constexpr double kInf = std::numeric_limits<double>::infinity(), kNaN = std::numeric_limits<double>::quiet_NaN();
+
 struct SgdCase {
   double lr, momentum, dampening, weight_decay;
   bool nesterov, maximize;
@@ -202,7 +204,7 @@ TEST_CASE("skipped steps are counted, and the bias corrections are those of the 
 }
 
 TEST_CASE("a replayed step is taken from the skipped ones when it is taken", "[kernels][lists]") {
-  // The host counted one step, at the capture; the runs are told apart by `skipped` alone.
+  // The host counts none of them; the runs are told apart by `skipped` alone.
   const auto run = [](bool replayed, const std::vector<double>& overflows, std::int64_t count) {
     const std::vector<Tensor> p{filled({40}, kFloat32, ramp(40)), filled({3000}, kFloat32, ramp(3000))},
         g{filled({40}, kFloat32, ramp(40)), filled({3000}, kFloat32, ramp(3000))},
@@ -282,24 +284,8 @@ TEST_CASE("memory that is shared is scaled once", "[kernels][lists]") {
     Tensor found = one(0);
     here().unscale(std::vector<Tensor>{alias(row, {5, 8, 3}, {0, 1, 0}, 0)}, one(2), found);
     CHECK(read(row) == doubled);
-    here().list_scale(std::vector<Tensor>{alias(row, {5, 4}, {1, 1}, 0)}, one(0.5));  // overlapping windows
+    here().list_divide(std::vector<Tensor>{alias(row, {5, 4}, {1, 1}, 0)}, one(2, kFloat64));  // overlapping windows
     CHECK(read(row) == Values{1, 2, 3, 4, 5, 6, 7, 8});
-  }
-}
-
-TEST_CASE("a norm brings the factor that clips to a limit", "[kernels][lists]") {
-  const double nan = std::nan(""), inf = std::numeric_limits<double>::infinity();
-  struct Row {
-    Values values;
-    double most, factor;
-  };
-  const Row rows[] = {{{3, 4}, 10, 1}, {{3, 4}, 1, 0.2}, {{}, 1, 1}, {{nan}, 1, nan}, {{inf}, 1, 0}, {{0}, 0, 0}};
-  for (const Row& row : rows) {
-    Tensor norm = one(-1), factor = one(-1);
-    const Tensor x = filled({static_cast<std::int64_t>(row.values.size())}, kFloat32, row.values);
-    here().list_norm(std::vector<Tensor>{x}, 2, norm, {row.most, factor});
-    const double found = read(factor)[0];
-    CHECK((std::isnan(row.factor) ? std::isnan(found) : std::abs(found - row.factor) < 1e-6));
   }
 }
 
@@ -315,6 +301,76 @@ double reference_norm(const Values& x, double p) {
     }
   }
   return p == 0 || std::isinf(p) ? sum : std::pow(sum, 1 / p);
+}
+
+bool same_number(double a, double b, double tolerance) {
+  return (std::isnan(a) && std::isnan(b)) || a == b || std::abs(a - b) <= tolerance * std::abs(b);
+}
+
+TEST_CASE("a norm brings the divisor that limits it", "[kernels][lists]") {
+  struct Row {
+    Values values;
+    double most, divisor;
+  };
+  const Row rows[] = {{{3, 4}, 10, 1},   {{3, 4}, 1, 5}, {{}, 1, 1},          {{kNaN}, 1, kNaN},
+                      {{kInf}, 1, kInf}, {{0}, 0, kInf}, {{3e38, 3e38}, 1, 0}};
+  for (const Row& row : rows) {
+    Tensor norm = one(-1), divisor = one(-1, kFloat64);
+    const Tensor x = filled({static_cast<std::int64_t>(row.values.size())}, kFloat32, row.values);
+    here().list_norm(std::vector<Tensor>{x}, 2, norm, {row.most, divisor, {}, {}});
+    const double wanted = row.divisor == 0 ? 3e38 * std::sqrt(2) : row.divisor;  // beyond float
+    CHECK(same_number(read(divisor)[0], wanted, 1e-6));
+    here().list_divide(std::vector<Tensor>{x}, divisor);
+    for (std::size_t i = 0; i < row.values.size(); ++i) CHECK(same_number(read(x)[i], row.values[i] / wanted, 1e-6));
+  }
+}
+
+TEST_CASE("a norm of scaled values is that without the scale, and tells of infinities", "[kernels][lists]") {
+  const double scale = 1024;
+  for (const Dtype dtype : kFloats) {
+    for (const double p : {2.0, 1.0, 0.0, 3.0, 64.0, kInf, -kInf}) {
+      for (const double bad : {0.0, kInf, -kInf, kNaN}) {
+        INFO("p " << p << " " << dtype << " " << bad);
+        Values values = ramp(3000);
+        std::vector<Tensor> tensors{filled({3000}, dtype, ramp(3000, 0.125 * scale)), filled({0}, dtype, {}),
+                                    filled({2, 3, 2, 2}, kFloat32, ramp(24, 0.125 * scale), Layout::spread)};
+        for (const double v : ramp(24)) values.push_back(v);
+        if (bad != 0) tensors[0][2999] = bad;
+        Tensor norm = one(-1, kFloat64), divisor = one(-1, kFloat64), found = one(0);
+        here().list_norm(tensors, p, norm, {0.5, divisor, one(scale), found});
+        CHECK(read(found) == Values{bad == 0 ? 0.0 : 1.0});
+        if (bad != 0) continue;
+        const double wanted = reference_norm(values, p);
+        CHECK(read(norm)[0] == Catch::Approx(wanted).epsilon(1e-6));
+        CHECK(read(divisor)[0] == Catch::Approx(clip_divisor(wanted, 0.5, scale)).epsilon(1e-6));
+      }
+    }
+  }
+}
+
+TEST_CASE("a float64 value whose square is infinite is finite all the same", "[kernels][lists]") {
+  Tensor norm = one(0, kFloat64), found = one(0);
+  here().list_norm(std::vector<Tensor>{filled({2}, kFloat64, {1e200, 1})}, 2, norm, {1, {}, {}, found});
+  CHECK(read(found) == Values{0});
+  here().list_norm({}, 2, norm, {1, one(0, kFloat64), one(4), found});
+  CHECK(read(found) == Values{0});
+}
+
+TEST_CASE("a step divides by a double as by a float", "[kernels][lists]") {
+  for (const Dtype dtype : kFloats) {
+    const auto run = [&](Dtype scale_dtype, double scale, bool adam) {
+      const std::vector<Tensor> p{filled({24}, dtype, ramp(24))}, g{filled({24}, dtype, ramp(24, scale))},
+          m{zeros_of({24}, state_dtype(dtype))}, v{zeros_of({24}, state_dtype(dtype))};
+      if (adam) here().adam(step_of(kAdam[0], 1), p, g, m, v, {}, one(scale, scale_dtype), one(0));
+      if (!adam) here().sgd(step_of(kSgd[1]), p, g, m, one(scale, scale_dtype), one(0));
+      CHECK(read(g[0]) == ramp(24, 1));
+      return read(p[0]);
+    };
+    for (const bool adam : {false, true}) CHECK(run(kFloat64, 8, adam) == run(kFloat32, 8, adam));
+  }
+  const std::vector<Tensor> p{filled({1}, kFloat64, {0})}, g{filled({1}, kFloat64, {1e100})};
+  here().sgd({.lr = 1}, p, g, {}, one(1e100, kFloat64), one(0));  // no float holds this scale
+  CHECK(read(p[0])[0] == Catch::Approx(-1));
 }
 
 TEST_CASE("the norm of a list", "[kernels][lists]") {

@@ -257,6 +257,50 @@ TEST_CASE("converting changes floating tensors under live handles", "[module]") 
   CHECK(weight.grad().device() == canonical(kCPU));
 }
 
+TEST_CASE("to(memory format) lays out kernels and their gradients, and leaves all else", "[module]") {
+  Sequential net(Conv2d(3, 4, 2), BatchNorm2d(4), ConvTranspose2d(4, 2, 2), Conv3d(2, 3, 2), Linear(2, 2));
+  const Tensor image = net->parameters()[0], volume = net->named_parameters()["3.weight"], flat = net->parameters()[1];
+  image.mutable_grad() = randn_like(image);
+  const Tensor values = image.detach().clone(), grad = image.grad(), grad_values = grad.clone();
+  for (const MemoryFormat format : {MemoryFormat::ChannelsLast, MemoryFormat::Contiguous, MemoryFormat::Preserve}) {
+    const MemoryFormat wanted = format == MemoryFormat::Preserve ? MemoryFormat::Contiguous : format;
+    net->to(format);
+    CHECK(net->parameters()[0].is_same(image));
+    CHECK(image.grad().is_same(grad));
+    for (const Tensor& t : {image, grad, volume, net->named_parameters()["2.weight"]}) {
+      CHECK(t.is_contiguous(wanted));
+      CHECK(t.suggest_memory_format() == wanted);
+    }
+    CHECK(equal(image, values));
+    CHECK(equal(grad, grad_values));
+    CHECK(image.requires_grad());
+    CHECK(flat.is_contiguous());
+  }
+}
+
+TEST_CASE("a channels-last net trains as another does, and its gradients lie as its kernels", "[module]") {
+  manual_seed(0);
+  Sequential plain(Conv2d(3, 4, 3), ReLU(), Conv2d(4, 2, 1)), last(Conv2d(3, 4, 3), ReLU(), Conv2d(4, 2, 1));
+  last->load_state_dict(plain->state_dict());
+  optim::SGD for_plain(plain->parameters(), optim::SGDOptions(0.1).momentum(0.9));
+  optim::SGD for_last(last->parameters(), optim::SGDOptions(0.1).momentum(0.9));
+  const Tensor x = randn({2, 3, 5, 6});
+  for (int i = 0; i < 4; ++i) {
+    if (i == 2) last->to(MemoryFormat::ChannelsLast);
+    for (auto& [net, optimizer] : {std::tie(plain, for_plain), std::tie(last, for_last)}) {
+      optimizer.zero_grad();
+      net->forward(x).square().mean().backward();
+      optimizer.step();
+    }
+  }
+  const std::vector<Tensor> a = plain->parameters(), b = last->parameters();
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    CHECK(a[i].allclose(b[i], 1e-4, 1e-5));
+    CHECK(b[i].grad().strides() == b[i].strides());
+  }
+  CHECK(b[0].suggest_memory_format() == MemoryFormat::ChannelsLast);
+}
+
 TEST_CASE("an optimizer built before a conversion goes on working", "[module]") {
   manual_seed(0);
   Net net;

@@ -6,6 +6,7 @@
 #include "autograd/ops.h"
 #include "autograd/tensor_factory.h"
 #include "core/random.h"
+#include "core/runtime.h"
 #include "tests/catch.h"
 
 using namespace halftone;
@@ -49,7 +50,7 @@ const std::vector<ErrorCase> kErrorsOfValues = {
        ones(3).index({tensor({0, 3})});
      }},
     {"index -4 at position [0] is out of bounds", [] { ones(3).index({tensor({-4})}); }},
-    {"embedding: index -1 is out of range",
+    {"embedding: index -1 at position [0] is out of bounds for dimension 0 with size 3",
      [] {
        embedding(ones({3, 2}), tensor({-1}));
      }},
@@ -277,6 +278,48 @@ TEST_CASE("errors name the index or value that is out of range", "[ops][errors][
   for (const ErrorCase& c : kErrorsOfValues) {
     INFO(c.message);
     CHECK_THROWS_WITH(c.run(), ContainsSubstring(c.message));
+  }
+}
+
+TEST_CASE("kernels report an index or label that is out of range under the op's name", "[ops][errors]") {
+  const Device device = canonical(get_default_device());
+  if (!device.is_cuda()) return;
+  const ErrorCase cases[] = {
+      {"cross_entropy: index 5 is out of range for a size of 3",
+       [] {
+         cross_entropy_loss(ones({2, 3}), tensor({0, 5}));
+       }},
+      {"cross_entropy: index -1 is out of range for a size of 3",
+       [] {
+         cross_entropy_loss(ones({2, 3}), tensor({-1, 0}), ones(3));
+       }},
+      {"nll_loss: index -1 is out of range for a size of 3",
+       [] {
+         nll_loss(ones({2, 3}), tensor({-1, 0}));
+       }},
+      {"nll_loss: index 3 is out of range for a size of 3",
+       [] {
+         nll_loss(ones({2, 3}), tensor({0, 3}), ones(3));
+       }},
+      {"index: index 3 is out of range for a size of 3",
+       [] {
+         ones(3).index({tensor({0, 3})});
+       }},
+      {"index: index -4 is out of range for a size of 3", [] { ones(3).index({tensor({-4})}); }},
+      {"embedding: index -1 is out of range for a size of 3",
+       [] {
+         embedding(ones({3, 2}), tensor({-1}));
+       }},
+      {"embedding: index 3 is out of range for a size of 3",
+       [] {
+         embedding(ones({3, 2}), tensor({3}));
+       }},
+  };
+  for (const ErrorCase& c : cases) {
+    INFO(c.message);
+    c.run();
+    CHECK_THROWS_WITH(cuda::synchronize(device.index()), ContainsSubstring(c.message));
+    CHECK_NOTHROW(cuda::synchronize(device.index()));
   }
 }
 
@@ -542,6 +585,50 @@ TEST_CASE("values may come from the memory that is written", "[ops][indexing]") 
   CHECK(list(x) == Doubles{2, 3, 0, 1});
   x.scatter_(0, tensor({{1, 1}, {0, 0}}), x);
   CHECK(list(x) == Doubles{0, 1, 2, 3});
+}
+
+namespace {
+
+// A write in place whose operands come from the memory that is written.
+struct Overlap {
+  const char* name;
+  std::function<void(const Tensor& self, const Tensor& source)> write;  // reads views of `source`
+};
+
+std::vector<Overlap> overlaps_in_place() {
+  return {
+      {"sub_ of a row", [](const Tensor& x, const Tensor& y) { x.sub_(y[0]); }},
+      {"add_ of the transposed", [](const Tensor& x, const Tensor& y) { x.add_(y.t()); }},
+      {"mul_ of one element", [](const Tensor& x, const Tensor& y) { x.mul_(y[1][1]); }},
+      {"div_ of rows one further", [](const Tensor& x, const Tensor& y) { x.slice(0, 1).div_(y.slice(0, 0, -1)); }},
+      {"mul_ of itself", [](const Tensor& x, const Tensor& y) { x.mul_(y); }},
+      {"add_ to a row of another", [](const Tensor& x, const Tensor& y) { x[2].add_(y[1]); }},
+      {"addcmul_", [](const Tensor& x, const Tensor& y) { x.addcmul_(y.t(), y[2], 2); }},
+      {"addcdiv_", [](const Tensor& x, const Tensor& y) { x.addcdiv_(y[1], y.t()); }},
+      {"lerp_", [](const Tensor& x, const Tensor& y) { x.lerp_(y.t(), 0.25); }},
+      {"copy_", [](const Tensor& x, const Tensor& y) { x.copy_(y.t()); }},
+  };
+}
+
+}  // namespace
+
+TEST_CASE("a write in place reads its operands as they were, even from the memory it writes", "[ops][inplace]") {
+  for (const std::int64_t n : {5, 70}) {
+    const Tensor values = arange(n * n, kFloat32).reshape({n, n}) + 1;
+    for (const Overlap& each : overlaps_in_place()) {
+      INFO(each.name << ", n " << n);
+      const Tensor expected = values.clone(), x = values.clone();
+      each.write(expected, values);
+      each.write(x, x);
+      CHECK(equal(x, expected));
+      const Tensor recorded = values.clone().requires_grad_() * 1;
+      each.write(recorded, recorded);
+      CHECK(equal(recorded, expected));
+    }
+    const Tensor mask = arange(n * n).reshape({n, n}) % 3 == 0, expected = mask.masked_fill(mask.t(), true);
+    mask.masked_fill_(mask.t(), true);
+    CHECK(equal(mask, expected));
+  }
 }
 
 TEST_CASE("scatters in place are part of the graph", "[ops][indexing]") {

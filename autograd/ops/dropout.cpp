@@ -1,5 +1,6 @@
 // Dropout. The mask is a pure function of a seed that the default generator gives, so backward draws it again instead
 // of keeping it.
+#include <algorithm>
 #include <mutex>
 
 #include "autograd/ops.h"
@@ -23,6 +24,12 @@ struct DropoutRule {
   }
 };
 
+/// Devices that were seeded alike drop different elements: else replicas on them would have one mask for all.
+std::uint64_t spread(Device device) {
+  const auto index = static_cast<std::uint64_t>(std::max<int>(canonical(device).index(), 0));
+  return index * 0x9E3779B97F4A7C15;
+}
+
 Tensor drop(const Tensor& x, double p, bool train, std::int64_t group) {
   const OpInfo& info = op("dropout");
   check<ValueError>(p >= 0 && p <= 1, info.name, " probability has to be between 0 and 1, but got ", p);
@@ -34,7 +41,7 @@ Tensor drop(const Tensor& x, double p, bool train, std::int64_t group) {
   Generator& generator = default_generator(x.device());
   {
     const std::scoped_lock lock(generator.mutex());
-    mask.seed = generator.random64();
+    mask.seed = generator.random64() + spread(x.device());
   }
   return apply(info, DropoutRule{mask}, std::array{x});
 }

@@ -31,12 +31,12 @@ struct EmbeddingRule {
   }
 };
 
-// Kernels count negative indices from the end; here one is a mistake.
-void check_not_negative(const Tensor& indices) {
-  if (!indices.is_cpu() || indices.numel() == 0) return;
-  const plain::Scope scope;
-  const auto least = indices.min().item<std::int64_t>();
-  check<IndexError>(least >= 0, "embedding: index ", least, " is out of range in self");
+// Unlike an index, a row's number never counts from the end.
+IndexPlace place_of(const Tensor& weight, const Tensor& indices) {
+  IndexPlace place = place_along(weight, 0, int64_index("embedding", indices));
+  place.from_end = false;
+  place.op = "embedding";
+  return place;
 }
 
 }  // namespace
@@ -45,9 +45,7 @@ Tensor embedding(const Tensor& weight, const Tensor& indices, std::int64_t paddi
                  bool sparse) {
   check<ValueError>(weight.dim() == 2, "embedding: expected a weight [num, dim], got ", describe(weight));
   check<NotImplementedError>(!sparse, "embedding: gradients are dense, sparse must be false");
-  const Tensor positions = int64_index("embedding", indices);
-  check_not_negative(positions);
-  return apply(op("embedding"), EmbeddingRule{place_along(weight, 0, positions), padding_idx, scale_grad_by_freq},
+  return apply(op("embedding"), EmbeddingRule{place_of(weight, indices), padding_idx, scale_grad_by_freq},
                std::array{weight});
 }
 

@@ -15,8 +15,10 @@ struct IndexPlace {
   std::vector<Saved> indices;  // int64, contiguous
   std::vector<std::int64_t> axes;
   Dims index_sizes;
-  Dims sizes;           // of x
-  std::size_t put = 0;  // where the index's axes are among those that stay
+  Dims sizes;                // of x
+  std::size_t put = 0;       // where the index's axes are among those that stay
+  bool from_end = true;      // negative indices count from the end
+  const char* op = nullptr;  // a literal: the name that errors say, if not index's own
 
   bool is_indexed(std::int64_t axis) const { return std::find(axes.begin(), axes.end(), axis) != axes.end(); }
 
@@ -57,7 +59,7 @@ struct IndexPlace {
   template <class F> void with_plan(const Tensor& x, F f) const {
     std::vector<Tensor> tensors;
     for (const Saved& s : indices) tensors.push_back(*s);
-    f(IndexPlan{tensors, of_axes(x.sizes()), of_axes(x.strides()), rest(x.sizes()), rest(x.strides())});
+    f(IndexPlan{tensors, of_axes(x.sizes()), of_axes(x.strides()), rest(x.sizes()), rest(x.strides()), from_end, op});
   }
 };
 

@@ -151,7 +151,7 @@ Tensor total_weight(const Tensor& labels, const Tensor& counted, const Tensor& w
 
 // The loss's gradient as one number a row, without copying.
 Tensor gradient_per_row(const Tensor& g, const Tensor& total, std::int64_t reduction, std::int64_t rows, Dtype dtype) {
-  const Tensor wide = g.to(dtype);
+  Tensor wide = g.to(dtype);
   if (reduction == Reduction::None) return wide;
   return (reduction == Reduction::Mean ? wide / total : wide).expand({rows});
 }
@@ -223,8 +223,11 @@ struct NllRule {
     check_floating(op("nll_loss"), x);
     const Dtype wide = plain::wide(x.dtype());
     const Tensor counted = counted_labels(t, ignore_index), safe = where(counted, t, zeros_like(t));
+    Tensor picked = empty({x.size(0), 1}, x.options());
+    // Before the labels are used for anything else: a kernel tells of the first one that is out of range.
+    if (picked.numel() > 0) backend(x).gather(x, 1, safe.unsqueeze(1), picked, "nll_loss");
+    picked = picked.squeeze(1).to(wide);
     const Tensor weights = w.defined() ? w.index_select(0, safe).to(wide) * counted : counted.to(wide);
-    const Tensor picked = gather(x, 1, safe.unsqueeze(1)).squeeze(1).to(wide);
     const Tensor losses = where(counted, picked * -weights, zeros_like(picked));
     const Tensor divisor = weights.sum();
     sizes = dims(x.sizes());

@@ -234,7 +234,7 @@ const Tensor& binary_op_(const OpInfo& info, const Binary& f, const Tensor& self
                     "_: output with shape ", self.sizes(), " doesn't match the broadcast shape of ", operand.sizes());
   return write_in_place(
       info, self, std::array{operand}, [&](const Tensor& old) { return binary_op(info, f, old, operand); },
-      [&](Tensor to) { backend(to).binary(f, to, operand, to, compute); });
+      [&](Tensor to) { backend(to).binary(f, to, apart_from(to, operand), to, compute); });
 }
 
 const Tensor& unary_op_(const OpInfo& info, const Unary& f, const Tensor& self) {

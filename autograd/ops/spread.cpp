@@ -133,7 +133,7 @@ struct LogSumExpRule {
     Tensor largest = reduce({ReduceKind::max}, input, kept(), input.dtype());
     largest.masked_fill_(largest.isinf(), 0);
     const Tensor sums = (input - largest).exp().sum(r.axes(), true);
-    const Tensor out = (sums.log() + largest).reshape(r.result_sizes());
+    Tensor out = (sums.log() + largest).reshape(r.result_sizes());
     x = input;
     y = out;
     return out;

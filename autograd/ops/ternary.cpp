@@ -137,26 +137,32 @@ const Tensor& Tensor::masked_fill_(const Tensor& mask, const Scalar& value) cons
   return write_in_place(
       op("masked_fill"), *this, std::array{mask},
       [&](const Tensor& old) { return halftone::masked_fill(old, mask, value); },
-      [&](Tensor to) { backend(to).ternary(fn::Where{}, mask, full({}, value, to.options()), to, to, to.dtype()); });
+      [&](Tensor to) {
+        const Tensor filler = full({}, value, to.options());
+        backend(to).ternary(fn::Where{}, apart_from(to, mask), filler, to, to, to.dtype());
+      });
 }
 const Tensor& Tensor::addcmul_(const Tensor& a, const Tensor& b, const Scalar& value) const {
   fn::AddProduct f;
   f.value = value;
   return write_in_place(
       op("addcmul"), *this, std::array{a, b}, [&](const Tensor& old) { return halftone::addcmul(old, a, b, value); },
-      [&](Tensor to) { backend(to).ternary(f, to, a, b, to, to.dtype()); });
+      [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, a), apart_from(to, b), to, to.dtype()); });
 }
 const Tensor& Tensor::addcdiv_(const Tensor& a, const Tensor& b, const Scalar& value) const {
   fn::AddQuotient f;
   f.value = value;
   return write_in_place(
       op("addcdiv"), *this, std::array{a, b}, [&](const Tensor& old) { return halftone::addcdiv(old, a, b, value); },
-      [&](Tensor to) { backend(to).ternary(f, to, a, b, to, to.dtype()); });
+      [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, a), apart_from(to, b), to, to.dtype()); });
 }
 const Tensor& Tensor::lerp_(const Tensor& end, const Scalar& weight) const {
   return write_in_place(
       op("lerp"), *this, std::array{end}, [&](const Tensor& old) { return halftone::lerp(old, end, weight); },
-      [&](Tensor to) { backend(to).ternary(fn::Lerp{}, to, end, full({}, weight, to.options()), to, to.dtype()); });
+      [&](Tensor to) {
+        const Tensor share = full({}, weight, to.options());
+        backend(to).ternary(fn::Lerp{}, to, apart_from(to, end), share, to, to.dtype());
+      });
 }
 
 }  // namespace halftone

@@ -3,6 +3,8 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "core/cuda/pinned.h"
+
 namespace halftone::cuda {
 namespace {
 
@@ -16,6 +18,14 @@ std::unordered_map<void*, Arena*>& owners() {
   return only;
 }
 
+cudaError_t allocate(const Gpu& g, void** block, std::size_t bytes) {
+  const cudaError_t status = cudaMalloc(block, bytes);
+  if (status != cudaErrorMemoryAllocation) return status;
+  std::ignore = cudaGetLastError();
+  std::ignore = cudaMemPoolTrimTo(g.pool, 0);  // what the stream's own pool keeps idle may do
+  return cudaMalloc(block, bytes);
+}
+
 }  // namespace
 
 void* Arena::take(std::size_t bytes) {
@@ -27,28 +37,55 @@ void* Arena::take(std::size_t bytes) {
     idle_.erase(fit);
   } else {
     use(gpu_.device);
-    check(cudaMalloc(&block, size));
+    const cudaError_t status = allocate(gpu_, &block, size);
+    if (status == cudaErrorMemoryAllocation) return nullptr;
+    check(status);
     blocks_[block] = size;
   }
   owners()[block] = this;
+  ++handed_out_;
   ++in_use_;
   return block;
 }
 
 bool Arena::give(void* block) noexcept {
+  if (handed_out_.load(std::memory_order_relaxed) == 0) [[likely]]
+    return false;  // whoever frees a block knows of it, and so of its count
   const std::lock_guard lock(mutex);
   const auto found = owners().find(block);
   if (found == owners().end()) return false;
   Arena& arena = *found->second;
   owners().erase(found);
+  --handed_out_;
   arena.idle_.emplace(arena.blocks_.at(block), block);
   if (--arena.in_use_ == 0 && arena.abandoned_) delete &arena;
   return true;
 }
 
-void Arena::keep_until_end(void* block) {
+bool Arena::keep_until_end(Gpu& g, void* block) noexcept {
   const std::lock_guard lock(mutex);
-  kept_.push_back(block);
+  Arena* const arena = g.arena.load(std::memory_order_acquire);
+  if (arena) arena->kept_.push_back(block);
+  return arena != nullptr;
+}
+
+bool Arena::keep_pinned(void* block, std::size_t bytes) noexcept {
+  if (captures.load(std::memory_order_relaxed) == 0) return false;
+  struct Keeper {
+    void* block;
+    std::size_t bytes;
+    std::shared_ptr<void> shared;
+  } keeper{block, bytes, nullptr};
+  const auto keep = [](Gpu& g, void* argument) {
+    Keeper& k = *static_cast<Keeper*>(argument);
+    Arena* const arena = g.arena.load(std::memory_order_acquire);
+    if (!arena) return;
+    if (!k.shared) k.shared.reset(k.block, [size = k.bytes](void* pinned) { pinned::give(pinned, size); });
+    arena->pinned_.push_back(k.shared);
+  };
+  const std::lock_guard lock(mutex);
+  for_each_gpu_in_use(keep, &keeper);
+  return keeper.shared != nullptr;
 }
 
 void Arena::capture_has_ended() {
@@ -58,7 +95,9 @@ void Arena::capture_has_ended() {
 }
 
 void Arena::abandon() {
+  std::vector<std::shared_ptr<void>> pinned;  // given back behind the lock, which that may want to take
   const std::lock_guard lock(mutex);
+  pinned.swap(pinned_);
   abandoned_ = true;
   if (in_use_ == 0) delete this;
 }

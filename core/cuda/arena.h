@@ -2,8 +2,10 @@
 // until it is gone; blocks given back during the capture serve its later allocations.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "core/cuda/gpu.h"
@@ -16,11 +18,15 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
+  /// Null when the device's memory is used up.
   void* take(std::size_t bytes);
   /// Takes a block back if an arena has given it out; false if it is none of theirs.
   static bool give(void* block) noexcept;
-  /// Keeps a block of the stream's own pool until the capture ends: giving it back now would be a step of the graph.
-  void keep_until_end(void* block);
+  /// While a graph is captured on g, keeps a block of the stream's own pool until that ends: giving it back now would
+  /// be a step of the graph. False if none is captured.
+  static bool keep_until_end(Gpu& g, void* block) noexcept;
+  /// Keeps pinned memory, from which replays may copy, as long as the graphs that are being captured. False if none is.
+  static bool keep_pinned(void* block, std::size_t bytes) noexcept;
   void capture_has_ended();
   /// The graph is gone. The memory goes with the last tensor that lies in it.
   void abandon();
@@ -28,10 +34,13 @@ class Arena {
  private:
   ~Arena();
 
+  static inline std::atomic<std::size_t> handed_out_{0};  // blocks of all arenas that are in use
+
   Gpu& gpu_;
   std::map<void*, std::size_t> blocks_;
   std::multimap<std::size_t, void*> idle_;
   std::vector<void*> kept_;
+  std::vector<std::shared_ptr<void>> pinned_;
   std::size_t in_use_ = 0;
   bool abandoned_ = false;
 };

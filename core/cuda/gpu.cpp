@@ -15,7 +15,6 @@ std::array<std::atomic<Gpu*>, kMaxGpus> gpus{};
 std::mutex making;
 
 Gpu* make_gpu(DeviceIndex index) {
-  check(cudaSetDevice(index));
   auto g = std::make_unique<Gpu>();
   g->device = Device(kCUDA, index);
   check(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking));
@@ -36,6 +35,16 @@ Gpu* make_gpu(DeviceIndex index) {
 
 }  // namespace
 
+std::atomic<int> captures{0};
+
+// Only of one that could not be made: those in use live to the end.
+Gpu::~Gpu() {
+  if (tickets) std::ignore = cudaFree(tickets);
+  if (bad_index) std::ignore = cudaFreeHost(bad_index);
+  if (reached) std::ignore = cudaEventDestroy(reached);
+  if (stream) std::ignore = cudaStreamDestroy(stream);
+}
+
 int count_gpus() {
   static const int count = [] {
     int found = 0;
@@ -54,11 +63,20 @@ Gpu& gpu(Device device) {
     return *g;
   const std::lock_guard lock(making);
   if (Gpu* g = slot.load(std::memory_order_acquire)) return *g;
-  int before = 0;
-  check(cudaGetDevice(&before));
+  // The thread stays with this device: choosing another would make a context there, which nobody may have asked for.
+  check(cudaSetDevice(index));
   slot.store(make_gpu(index), std::memory_order_release);
-  check(cudaSetDevice(before));
   return *slot.load();
+}
+
+Gpu& any_gpu() {
+  int current = 0;
+  check(cudaGetDevice(&current));
+  if (Gpu* g = gpus.at(static_cast<std::size_t>(current)).load(std::memory_order_acquire)) return *g;
+  for (const std::atomic<Gpu*>& slot : gpus) {
+    if (Gpu* g = slot.load(std::memory_order_acquire)) return *g;
+  }
+  return gpu(Device(kCUDA));
 }
 
 void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument) {
@@ -67,10 +85,25 @@ void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument) {
   }
 }
 
-void use(Device device) {
+void refuse_foreign_work(const Gpu& g) {
+  const std::thread::id self = std::this_thread::get_id();
+  const auto is_captured = [](const Gpu& other) { return other.arena.load(std::memory_order_acquire) != nullptr; };
+  check(!is_captured(g) || g.capturer.load() == self, "cuda::Graph: a graph is being captured on ", g.device,
+        " by another thread, whose graph this thread's work there would become part of");
+  if (is_captured(g)) return;
+  for (const std::atomic<Gpu*>& slot : gpus) {
+    const Gpu* other = slot.load(std::memory_order_acquire);
+    check(!other || !is_captured(*other) || other->capturer.load() != self, "cuda::Graph: work on ", g.device,
+          " cannot be captured: a graph holds one device's work, this one that of ", other ? other->device : g.device);
+  }
+}
+
+void use(Device device) { check(try_use(device)); }
+
+cudaError_t try_use(Device device) noexcept {
   int current = -1;
-  check(cudaGetDevice(&current));
-  if (current != device.index()) check(cudaSetDevice(device.index()));
+  if (const cudaError_t failed = cudaGetDevice(&current)) return failed;
+  return current == device.index() ? cudaSuccess : cudaSetDevice(device.index());
 }
 
 std::mutex& crossing() {
@@ -106,10 +139,11 @@ void wait_for(Gpu& g) {
   check(!g.arena.load(std::memory_order_acquire), "cuda::Graph: waiting for ", g.device, " cannot be captured");
   use(g.device);
   check(cudaStreamSynchronize(g.stream));
-  if (!g.bad_index->claimed) [[likely]]
+  const std::atomic_ref state(g.bad_index->state);  // work queued by other threads may be writing
+  if (state.load(std::memory_order_acquire) != BadIndex::told) [[likely]]
     return;
   const BadIndex bad = *g.bad_index;
-  *g.bad_index = {};
+  state.store(BadIndex::none, std::memory_order_release);
   fail<IndexError>(bad.op, ": index ", bad.index, " is out of range for a size of ", bad.size, " (met by a kernel on ",
                    g.device, "; its element was left out)");
 }

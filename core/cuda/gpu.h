@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <thread>
 
 #include "core/cuda/check.h"
 #include "core/tensor.h"
@@ -14,7 +15,8 @@ namespace halftone::cuda {
 /// The first index out of range that a kernel met, in memory that the host and the device share. `op` is a literal of
 /// the host, which kernels only pass on.
 struct BadIndex {
-  unsigned claimed;
+  enum State : unsigned { none, claimed, told };  // the rest is being written while it is claimed, and there once told
+  unsigned state;
   const char* op;
   std::int64_t index;
   std::int64_t size;
@@ -34,17 +36,36 @@ struct Gpu {
   std::atomic<std::uint64_t> readers{0};   // bits of the devices to which open_pool() has opened this one's pool
   std::atomic<Arena*> arena{nullptr};      // where memory comes from while a graph is captured on this device
   const std::uint64_t* replays = nullptr;  // while a graph is captured: how often it has run, in device memory
+  std::atomic<std::thread::id> capturer;   // who began to capture
+
+  Gpu() = default;
+  Gpu(const Gpu&) = delete;
+  Gpu& operator=(const Gpu&) = delete;
+  ~Gpu();
 };
 
 int count_gpus();
 /// Made when first asked for, and never destroyed. Throws Error when the machine has no such device.
 Gpu& gpu(Device device);
 inline Gpu& gpu(const Tensor& t) { return gpu(t.device()); }
+/// A device in use, this thread's own if it is; the default one if none is. For what all devices share.
+Gpu& any_gpu();
 /// Calls f for every device used so far.
 void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument);
 
-/// Makes the device the one that CUDA's calls of this thread are about.
+/// Makes the device the one that CUDA's calls of this thread are about. A call that never chose one is about device 0,
+/// and makes a context there.
 void use(Device device);
+cudaError_t try_use(Device device) noexcept;
+
+/// How many graphs are being captured in the process.
+extern std::atomic<int> captures;
+void refuse_foreign_work(const Gpu& g);
+/// Throws Error if this thread's work on the device would slip into another thread's graph, or be left out of its own.
+inline void check_capture(const Gpu& g) {
+  if (captures.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    refuse_foreign_work(g);
+}
 
 /// Work queued on `later` from now on waits for what is queued on `earlier`; the host does not wait.
 void order(Gpu& earlier, Gpu& later);

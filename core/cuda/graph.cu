@@ -4,6 +4,8 @@
 namespace halftone::cuda {
 namespace {
 
+std::atomic<std::uint64_t> replays_so_far{0};
+
 __global__ void count_replay(std::uint64_t* replays) { ++*replays; }
 
 }  // namespace
@@ -29,10 +31,13 @@ struct Graph::Impl {
     use(gpu.device);
     arena = new Arena(gpu);
     replays = static_cast<std::uint64_t*>(arena->take(sizeof(std::uint64_t)));
+    check(replays != nullptr, gpu.device, ": out of memory: no room to count a graph's replays");
     check(cudaMemsetAsync(replays, 0, sizeof(std::uint64_t), gpu.stream));
     check(cudaStreamBeginCapture(gpu.stream, cudaStreamCaptureModeRelaxed));
     capturing = true;
     gpu.replays = replays;
+    gpu.capturer.store(std::this_thread::get_id());
+    captures.fetch_add(1);
     gpu.arena.store(arena, std::memory_order_release);
     cudaLaunchConfig_t one{};
     one.gridDim = one.blockDim = dim3(1);
@@ -40,15 +45,26 @@ struct Graph::Impl {
     check(cudaLaunchKernelEx(&one, &count_replay, replays));
   }
 
-  /// Ends the capture whatever became of it; null if it was spoilt.
+  /// Ends the capture whatever became of it.
   cudaError_t stop() noexcept {
     std::ignore = cudaSetDevice(gpu.device.index());
     const cudaError_t status = cudaStreamEndCapture(gpu.stream, &graph);
+    if (status != cudaSuccess) leave_capture();
     capturing = false;
     gpu.arena.store(nullptr, std::memory_order_release);
     gpu.replays = nullptr;
+    captures.fetch_sub(1);
     arena->capture_has_ended();
     return status;
+  }
+
+  // A call that failed need not have ended the capture, and the stream is to be used again.
+  void leave_capture() const noexcept {
+    cudaStreamCaptureStatus state = cudaStreamCaptureStatusNone;
+    if (cudaStreamIsCapturing(gpu.stream, &state) != cudaSuccess || state == cudaStreamCaptureStatusNone) return;
+    cudaGraph_t spoilt = nullptr;
+    std::ignore = cudaStreamEndCapture(gpu.stream, &spoilt);
+    if (spoilt) std::ignore = cudaGraphDestroy(spoilt);
   }
 
   void drop() noexcept {
@@ -60,6 +76,7 @@ struct Graph::Impl {
     Arena::give(replays);
     arena->abandon();
     arena = nullptr;
+    replays = nullptr;
   }
 };
 
@@ -71,6 +88,7 @@ Graph& Graph::operator=(Graph&&) noexcept = default;
 void Graph::capture_begin() {
   Gpu& g = impl_->gpu;
   check(!g.arena.load(), "cuda::Graph: another graph is being captured on ", g.device);
+  check_capture(g);
   try {
     impl_->start();
   } catch (...) {
@@ -82,11 +100,10 @@ void Graph::capture_begin() {
 
 void Graph::capture_end() {
   check(impl_->capturing, "cuda::Graph: capture_end without capture_begin");
-  const cudaError_t status = impl_->stop();
-  if (status == cudaSuccess && cudaGraphInstantiate(&impl_->exec, impl_->graph, 0) == cudaSuccess) return;
-  impl_->drop();
+  cudaError_t status = impl_->stop();
+  if (status == cudaSuccess) status = cudaGraphInstantiate(&impl_->exec, impl_->graph, 0);
+  if (status != cudaSuccess) impl_->drop();
   check(status);
-  check(cudaGetLastError());
 }
 
 void Graph::capture(const std::function<void()>& work) {
@@ -102,9 +119,13 @@ void Graph::capture(const std::function<void()>& work) {
   capture_end();
 }
 
+std::uint64_t graph_replays() { return replays_so_far.load(std::memory_order_relaxed); }
+
 void Graph::replay() {
   check(impl_->exec != nullptr, "cuda::Graph: replay of an empty graph; capture() records one");
+  check_capture(impl_->gpu);
   use(impl_->gpu.device);
+  replays_so_far.fetch_add(1, std::memory_order_relaxed);
   check(cudaGraphLaunch(impl_->exec, impl_->gpu.stream));
 }
 

@@ -84,6 +84,7 @@ Clique* clique_of(const std::vector<Gpu*>& gpus) {
 /// One group: `calls` makes every rank's calls, which start together when it has returned.
 template <class Calls> void together(std::span<const Device> devices, Calls calls) {
   const std::vector<Gpu*> gpus = gpus_of(devices);
+  for (const Gpu* g : gpus) check_capture(*g);
   const std::lock_guard lock(crossing());
   Clique* const clique = clique_of(gpus);
   halftone::check(clique != nullptr, "NCCL: it could not be started on these devices");
@@ -143,11 +144,13 @@ void broadcast(std::span<const Spread> spreads, std::span<const Device> devices)
   });
 }
 
-void reduce(TensorList tensors, const Tensor& sum) {
-  together(devices_of(tensors), [&](const Clique& clique, auto add) {
-    for (const Tensor& t : tensors) {
-      add(ncclReduce(t.data_ptr(), t.device() == sum.device() ? sum.data_ptr() : nullptr, count_of(t), type_of(t),
-                     ncclSum, clique.rank_of(sum.device()), clique.comm_of(t), stream_of(t)));
+void reduce(std::span<const Sum> sums) {
+  together(devices_of(sums[0].of), [&](const Clique& clique, auto add) {
+    for (const auto& [tensors, sum] : sums) {
+      for (const Tensor& t : tensors) {
+        add(ncclReduce(t.data_ptr(), t.device() == sum.device() ? sum.data_ptr() : nullptr, count_of(t), type_of(t),
+                       ncclSum, clique.rank_of(sum.device()), clique.comm_of(t), stream_of(t)));
+      }
     }
   });
 }
@@ -162,11 +165,10 @@ void all_reduce(TensorList tensors, std::span<const Tensor> sums) {
   });
 }
 
-void gather(TensorList tensors, std::span<const Tensor> copies) {
-  together(devices_of(tensors), [&](const Clique& clique, auto add) {
+void gather(TensorList tensors, std::span<const Tensor> copies, std::span<const Device> devices) {
+  together(devices, [&](const Clique& clique, auto add) {
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const Tensor &t = tensors[i], &copy = copies[i];
-      if (t.device() == copy.device()) continue;
       add(ncclSend(t.data_ptr(), t.nbytes(), ncclInt8, clique.rank_of(copy.device()), clique.comm_of(t), stream_of(t)));
       add(ncclRecv(copy.data_ptr(), t.nbytes(), ncclInt8, clique.rank_of(t.device()), clique.comm_of(copy),
                    stream_of(copy)));

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/cuda/arena.h"
 #include "core/cuda/gpu.h"
 
 namespace halftone::cuda::pinned {
@@ -12,21 +13,16 @@ namespace {
 
 constexpr std::size_t kSmallest = 512;
 
-/// What a device had queued when a block was given back.
-struct Mark {
-  cudaEvent_t event;
-};
-
 struct Idle {
   void* block;
-  std::vector<Mark> marks;
+  std::vector<cudaEvent_t> marks;  // behind what the devices had queued when the block was given back
+  bool lost = false;               // queued work may use it, and nothing tells until when
 };
 
 struct Cache {
   std::mutex mutex;
   std::map<const std::byte*, std::size_t> blocks;  // all there are, by address
   std::map<std::size_t, std::vector<Idle>> idle;   // by size
-  std::vector<cudaEvent_t> events;                 // to be used again
 };
 
 // Never destroyed: tensors in globals are given back after main has ended.
@@ -38,8 +34,8 @@ Cache& cache() {
 std::size_t rounded(std::size_t bytes) { return std::bit_ceil(std::max(bytes, kSmallest)); }
 
 bool reached(const Idle& idle) {
-  for (const Mark& mark : idle.marks) {
-    if (cudaEventQuery(mark.event) != cudaSuccess) {
+  for (const cudaEvent_t event : idle.marks) {
+    if (cudaEventQuery(event) != cudaSuccess) {
       std::ignore = cudaGetLastError();
       return false;
     }
@@ -47,16 +43,28 @@ bool reached(const Idle& idle) {
   return true;
 }
 
-void mark(Gpu& g, void* idle) {
-  if (g.arena.load(std::memory_order_acquire)) return;  // a graph is captured: nothing it recorded has run yet
+bool record(const Gpu& g, std::vector<cudaEvent_t>& marks) {
   cudaEvent_t event = nullptr;
+  if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess) return false;
+  marks.push_back(event);
+  if (cudaEventRecord(event, g.stream) == cudaSuccess) return true;
+  std::ignore = cudaEventDestroy(event);
+  marks.pop_back();
+  return false;
+}
+
+void mark(Gpu& g, void* idle) {
+  Idle& block = *static_cast<Idle*>(idle);
   int before = 0;
-  if (cudaGetDevice(&before) != cudaSuccess) return;
-  if (cudaSetDevice(g.device.index()) == cudaSuccess &&
-      cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess &&
-      cudaEventRecord(event, g.stream) == cudaSuccess) {
-    static_cast<Idle*>(idle)->marks.push_back({event});
+  const bool can_record = !g.arena.load(std::memory_order_acquire) && cudaGetDevice(&before) == cudaSuccess &&
+                          cudaSetDevice(g.device.index()) == cudaSuccess;
+  if (!can_record) {
+    block.lost = true;
+    return;
   }
+  // Without an event the host waits, and without that the block is never used again.
+  if (!record(g, block.marks) && cudaStreamSynchronize(g.stream) != cudaSuccess) block.lost = true;
+  std::ignore = cudaGetLastError();
   std::ignore = cudaSetDevice(before);
 }
 
@@ -70,19 +78,22 @@ void* take(std::size_t bytes) {
   for (std::size_t i = 0; i < idle.size(); ++i) {
     if (!reached(idle[i])) continue;
     void* const block = idle[i].block;
-    for (const Mark& m : idle[i].marks) std::ignore = cudaEventDestroy(m.event);
+    for (const cudaEvent_t event : idle[i].marks) std::ignore = cudaEventDestroy(event);
     idle.erase(idle.begin() + static_cast<std::ptrdiff_t>(i));
     return block;
   }
   void* block = nullptr;
+  use(any_gpu().device);
   check(cudaHostAlloc(&block, size, cudaHostAllocPortable));
   c.blocks[static_cast<const std::byte*>(block)] = size;
   return block;
 }
 
 void give(void* block, std::size_t bytes) noexcept {
+  if (Arena::keep_pinned(block, bytes)) return;
   Idle idle{block, {}};
   for_each_gpu_in_use(&mark, &idle);
+  if (idle.lost) return;
   Cache& c = cache();
   const std::lock_guard lock(c.mutex);
   c.idle[rounded(bytes)].push_back(std::move(idle));

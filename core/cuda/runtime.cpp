@@ -44,12 +44,10 @@ class CudaRuntime final : public Runtime {
 
   void* allocate(Device device, std::size_t bytes) override {
     Gpu& g = gpu(device);
-    void* block = nullptr;
-    if (Arena* arena = g.arena.load(std::memory_order_acquire)) [[unlikely]] {
-      block = arena->take(bytes);
-    } else {
-      block = allocate_in_order(g, bytes);
-    }
+    check_capture(g);
+    Arena* const arena = g.arena.load(std::memory_order_acquire);
+    void* const block = arena ? arena->take(bytes) : allocate_in_order(g, bytes);
+    if (!block) fail_to_allocate(g, bytes);
     ledger(device).add(bytes);
     return block;
   }
@@ -59,7 +57,8 @@ class CudaRuntime final : public Runtime {
     ledger(device).subtract(bytes);
     if (Arena::give(data)) return;  // one of a graph's
     Gpu& g = gpu(device);
-    if (Arena* arena = g.arena.load(std::memory_order_acquire)) return arena->keep_until_end(data);
+    if (g.arena.load(std::memory_order_acquire) && Arena::keep_until_end(g, data)) return;
+    std::ignore = try_use(g.device);
     std::ignore = cudaFreeAsync(data, g.stream);
   }
 
@@ -68,14 +67,15 @@ class CudaRuntime final : public Runtime {
     if (bytes == 0) return;
     if (from_device.is_cuda() && to_device.is_cuda()) return copy_between(to, to_device, from, from_device, bytes);
     Gpu& g = gpu(to_device.is_cuda() ? to_device : from_device);
+    check_capture(g);
     use(g.device);
     if (g.arena.load(std::memory_order_acquire)) [[unlikely]]
       check(is_pinned(to_device.is_cuda() ? from : to), "cuda::Graph: a copy between ordinary host memory and ",
             g.device,
             " cannot be captured (item() and printing make one); pin the host's tensor, or copy outside the graph");
-    check(cudaMemcpyAsync(to, from, bytes, to_device.is_cuda() ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost,
-                          g.stream));
-    if (to_device.is_cpu() && !(non_blocking && is_pinned(to))) wait_for(g);
+    if (to_device.is_cuda()) return copy_to_device(g, to, from, bytes);
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, g.stream));
+    if (!(non_blocking && is_pinned(to))) wait_for(g);
   }
 
   void* allocate_pinned(std::size_t bytes) override { return pinned::take(bytes); }
@@ -98,8 +98,29 @@ class CudaRuntime final : public Runtime {
   }
 
  private:
+  /// The source may change as soon as this returns, unless it is pinned. CUDA promises that of other memory by waiting
+  /// for the stream, if at all; a copy in pinned memory makes nobody wait.
+  static void copy_to_device(Gpu& g, void* to, const void* from, std::size_t bytes) {
+    constexpr std::size_t kMostStaged = std::size_t{8} << 20;  // more takes the host longer than the wait
+    const auto queue = [&](const void* source) {
+      return cudaMemcpyAsync(to, source, bytes, cudaMemcpyHostToDevice, g.stream);
+    };
+    if (pinned::contains(from)) return check(queue(from));
+    if (bytes > kMostStaged) {
+      check(queue(from));
+      return wait_for(g);
+    }
+    void* const staged = pinned::take(bytes);
+    std::memcpy(staged, from, bytes);
+    use(g.device);
+    const cudaError_t status = queue(staged);
+    pinned::give(staged, bytes);
+    check(status);
+  }
+
   static void copy_between(void* to, Device to_device, const void* from, Device from_device, std::size_t bytes) {
     Gpu &source = gpu(from_device), &target = gpu(to_device);
+    check_capture(target);
     use(target.device);
     if (&source == &target) {
       check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, target.stream));
@@ -111,10 +132,21 @@ class CudaRuntime final : public Runtime {
     open_pool(target, source);
     order(source, target);
     check(cudaMemcpyPeerAsync(to, target.device.index(), from, source.device.index(), bytes, target.stream));
-    order(target, source);  // the source's memory may be given back right away, in its own stream's order
+    order_or_wait(target, source);  // the source's memory may be given back right away, in its own stream's order
   }
 
-  void* allocate_in_order(Gpu& g, std::size_t bytes) {
+  // For work that is queued already: if `later` cannot be made to wait, the host does before it tells why.
+  static void order_or_wait(Gpu& earlier, Gpu& later) {
+    try {
+      order(earlier, later);
+    } catch (const Error&) {
+      std::ignore = cudaStreamSynchronize(earlier.stream);
+      throw;
+    }
+  }
+
+  /// Null when the device's memory is used up.
+  static void* allocate_in_order(Gpu& g, std::size_t bytes) {
     use(g.device);
     void* block = nullptr;
     cudaError_t status = cudaMallocAsync(&block, bytes, g.stream);
@@ -123,7 +155,7 @@ class CudaRuntime final : public Runtime {
       if (cudaStreamSynchronize(g.stream) == cudaSuccess) std::ignore = cudaMemPoolTrimTo(g.pool, 0);
       status = cudaMallocAsync(&block, bytes, g.stream);
     }
-    if (status == cudaErrorMemoryAllocation) fail_to_allocate(g, bytes);
+    if (status == cudaErrorMemoryAllocation) return nullptr;
     check(status);
     return block;
   }

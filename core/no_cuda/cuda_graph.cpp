@@ -17,6 +17,8 @@ void Graph::replay() {}
 void Graph::reset() {}
 std::size_t Graph::nodes() const { return 0; }
 
+std::uint64_t graph_replays() { return 0; }
+
 bool is_capturing(Device) { return false; }
 
 }  // namespace halftone::cuda

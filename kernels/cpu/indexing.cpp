@@ -52,7 +52,7 @@ bool all_within(const Tensor& indices, std::int64_t low, std::int64_t size) {
     for_each_run(layout, first, last, [&](const std::int64_t(&at)[1], std::int64_t n) {
       const std::int64_t* run = data + at[0];
       const std::int64_t step = layout.step(0);
-      for (std::int64_t i = 0; i < n; ++i) bad |= (run[i * step] < low) | (run[i * step] >= size) ? 1 : 0;
+      for (std::int64_t i = 0; i < n; ++i) bad |= ((run[i * step] < low) | (run[i * step] >= size)) ? 1 : 0;
     });
     if (bad != 0) within.store(false, std::memory_order_relaxed);
   });
@@ -90,8 +90,8 @@ template <class U> void copy_run(const U* from, std::int64_t from_step, U* to, s
 
 }  // namespace
 
-void CpuBackend::gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y) {
-  check_indices("gather", index, dim, 0, size_along(x, dim));
+void CpuBackend::gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y, const char* op) {
+  check_indices(op, index, dim, 0, size_along(x, dim));
   const Places<3> layout = places(index.sizes(), index.strides(), without(x.strides(), dim), y.strides());
   const std::int64_t* indices = index.data_ptr<std::int64_t>();
   const std::int64_t along = stride_along(x, dim);
@@ -233,13 +233,13 @@ std::int64_t indexed_axis(const IndexPlan& plan, std::size_t k, const Tensor& x,
 }
 
 /// Where in x the slice of each index starts, in elements; every index is checked.
-std::vector<std::int64_t> slice_starts(const char* op, const IndexPlan& plan, const Tensor& x) {
+std::vector<std::int64_t> slice_starts(const char* method, const IndexPlan& plan, const Tensor& x) {
   std::vector<std::int64_t> starts(static_cast<std::size_t>(plan.indices[0].numel()), 0);
   std::int64_t axis = -1;
   for (std::size_t k = 0; k < plan.indices.size(); ++k) {
     const std::int64_t size = plan.sizes[k], stride = plan.strides[k];
     axis = indexed_axis(plan, k, x, axis + 1);
-    check_indices(op, plan.indices[k], axis, -size, size);
+    check_indices(plan.op ? plan.op : method, plan.indices[k], axis, plan.from_end ? -size : 0, size);
     const std::int64_t* index = plan.indices[k].data_ptr<std::int64_t>();
     for (std::size_t i = 0; i < starts.size(); ++i) starts[i] += wrap_index(index[i], size) * stride;
   }
@@ -264,8 +264,8 @@ struct Slices {
   Places<2> layout;                     // within one: in x, in the values
   std::int64_t size = 0;                // elements of one
 
-  Slices(const char* op, const IndexPlan& plan, const Tensor& indexed, const Tensor& with)
-      : x(slice_starts(op, plan, indexed)) {
+  Slices(const char* method, const IndexPlan& plan, const Tensor& indexed, const Tensor& with)
+      : x(slice_starts(method, plan, indexed)) {
     const auto index_rank = static_cast<std::size_t>(plan.indices[0].dim());
     values = value_starts(with, index_rank);
     layout = places(plan.rest_sizes, plan.rest_strides, with.strides().slice(index_rank));

@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/staged.h"
 #include "kernels/distinct.h"
+#include "kernels/list_check.h"
 
 namespace halftone {
 namespace {
@@ -73,10 +74,8 @@ float read_float(const Tensor& one) { return one.item().toFloat(); }
 
 bool is_set(const Tensor& found_inf) { return found_inf.defined() && read_float(found_inf) != 0; }
 
-/// What a gradient is multiplied with to divide it by the scale; 1 when there is none.
-float inverse(const Tensor& grad_scale) {
-  return grad_scale.defined() ? static_cast<float>(1.0 / double{read_float(grad_scale)}) : 1.0f;
-}
+/// What values are multiplied by to divide them by the scale; 1 when there is none.
+double inverse(const Tensor& scale) { return scale.defined() ? 1.0 / scale.item().toDouble() : 1.0; }
 
 template <class C> void multiply(C* x, C factor, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] *= factor;
@@ -84,7 +83,7 @@ template <class C> void multiply(C* x, C factor, std::int64_t n) {
 
 /// A gradient's block, divided by the scale and written back when that changes it. The formula goes on with the values
 /// before they are rounded to the gradient's dtype.
-template <class C> C* open_gradient(Staged<C>& grad, std::int64_t first, std::int64_t count, float factor) {
+template <class C> C* open_gradient(Staged<C>& grad, std::int64_t first, std::int64_t count, double factor) {
   C* g = grad.open(first, count);
   if (factor == 1) return g;
   multiply(g, static_cast<C>(factor), count);
@@ -120,7 +119,7 @@ void adam_block(const AdamStep& step, C* __restrict p, const C* __restrict g, C*
 void CpuBackend::sgd(const SgdStep& f, TensorList params, TensorList grads, TensorList momenta,
                      const Tensor& grad_scale, const Tensor& found_inf) {
   if (is_set(found_inf)) return;
-  const float factor = inverse(grad_scale);
+  const double factor = inverse(grad_scale);
   for_each_piece(params, [&](std::size_t, const ListPiece& piece) {
     const Tensor &param = *at(params, piece), &grad = *at(grads, piece);
     const Tensor* momentum = f.momentum == 0 ? nullptr : at(momenta, piece);
@@ -146,7 +145,7 @@ void CpuBackend::adam(const AdamStep& step, TensorList params, TensorList grads,
     return;
   }
   const AdamStep f = skips ? step.corrected(step.steps - static_cast<double>(*skips)) : step;
-  const float factor = inverse(grad_scale);
+  const double factor = inverse(grad_scale);
   for_each_piece(params, [&](std::size_t, const ListPiece& piece) {
     const Tensor &param = *at(params, piece), &grad = *at(grads, piece);
     const Tensor &mean = *at(first, piece), &square = *at(second, piece);
@@ -170,12 +169,13 @@ void CpuBackend::adam(const AdamStep& step, TensorList params, TensorList grads,
 }
 
 void CpuBackend::next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
-                            Tensor& new_scale, Tensor& new_counts) {
+                            Tensor& new_scale, Tensor& new_counts, const Tensor& flags) {
   const std::int32_t* const c = counts.data_ptr<std::int32_t>();
   const ScaleState state = next({read_float(scale), c[0], c[1], c[2]}, is_set(found_inf), rule);
   *new_scale.data_ptr<float>() = state.scale;
   const std::int32_t fields[] = {state.clean_steps, state.skipped, state.skipped_in_a_row};
   std::copy_n(fields, 3, new_counts.data_ptr<std::int32_t>());
+  if (flags.defined()) std::fill_n(flags.data_ptr<float>(), flags.numel(), 0.0f);
 }
 
 namespace {
@@ -242,6 +242,7 @@ template <class F> void update_each(TensorList tensors, F f) {
 }  // namespace
 
 void CpuBackend::unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) {
+  check_one_device("unscale", tensors, found_inf);
   const float by = read_float(factor);
   std::atomic<bool> overflowed{false};
   update_each(tensors, [&]<class C>(C* x, std::int64_t n) {
@@ -253,8 +254,8 @@ void CpuBackend::unscale(TensorList tensors, const Tensor& factor, Tensor& found
   if (overflowed) *found_inf.data_ptr<float>() = 1;
 }
 
-void CpuBackend::list_scale(TensorList tensors, const Tensor& factor) {
-  const double by = factor.item().toDouble();
+void CpuBackend::list_divide(TensorList tensors, const Tensor& divisor) {
+  const double by = inverse(divisor);
   if (by == 1) return;
   update_each(tensors, [by]<class C>(C* x, std::int64_t n) {
     multiply(x, static_cast<C>(by), n);
@@ -267,15 +268,16 @@ namespace {
 /// Sums and extremes run in this many lanes, which fixes their order whatever the processor.
 constexpr std::int64_t kLanes = 16;
 
-/// Folds f over the values; `join` combines two results of it.
-template <class C, class Step, class Join> double fold(const C* x, std::int64_t n, double start, Step step, Join join) {
+/// Folds f over the values times a factor; `join` combines two results of it.
+template <class C, class Step, class Join>
+double fold(const C* x, std::int64_t n, C by, double start, Step step, Join join) {
   double lane[kLanes];
   std::fill_n(lane, kLanes, start);
   std::int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    for (std::int64_t j = 0; j < kLanes; ++j) lane[j] = step(lane[j], static_cast<double>(x[i + j]));
+    for (std::int64_t j = 0; j < kLanes; ++j) lane[j] = step(lane[j], static_cast<double>(by * x[i + j]));
   }
-  for (std::int64_t j = 0; i < n; ++i, ++j) lane[j] = step(lane[j], static_cast<double>(x[i]));
+  for (std::int64_t j = 0; i < n; ++i, ++j) lane[j] = step(lane[j], static_cast<double>(by * x[i]));
   for (std::int64_t half = kLanes / 2; half > 0; half /= 2) {
     for (std::int64_t j = 0; j < half; ++j) lane[j] = join(lane[j], lane[j + half]);
   }
@@ -285,7 +287,7 @@ template <class C, class Step, class Join> double fold(const C* x, std::int64_t 
 double larger(double a, double b) { return b > a || b != b ? b : a; }
 double smaller(double a, double b) { return b < a || b != b ? b : a; }
 
-/// The p-norm in three steps: start, fold over the values in double, finish.
+/// The p-norm in three steps: start, fold over the values, times a factor, in double, finish.
 class Norm {
  public:
   explicit Norm(double p) : p_(p) {}
@@ -294,25 +296,25 @@ class Norm {
 
   double join(double a, double b) const { return is_max() ? larger(a, b) : (is_min() ? smaller(a, b) : a + b); }
 
-  template <class C> double operator()(const C* x, std::int64_t n) const {
+  template <class C> double operator()(const C* x, std::int64_t n, C by) const {
     const auto add = [](double a, double b) { return a + b; };
     if (p_ == 2)
       return fold(
-          x, n, 0, [](double sum, double v) { return sum + v * v; }, add);
+          x, n, by, 0, [](double sum, double v) { return sum + v * v; }, add);
     if (p_ == 1)
       return fold(
-          x, n, 0, [](double sum, double v) { return sum + std::abs(v); }, add);
+          x, n, by, 0, [](double sum, double v) { return sum + std::abs(v); }, add);
     if (p_ == 0)
       return fold(
-          x, n, 0, [](double sum, double v) { return sum + (v != 0 ? 1 : 0); }, add);
+          x, n, by, 0, [](double sum, double v) { return sum + (v != 0 ? 1 : 0); }, add);
     if (is_max())
       return fold(
-          x, n, 0, [](double top, double v) { return larger(top, std::abs(v)); }, larger);
+          x, n, by, 0, [](double top, double v) { return larger(top, std::abs(v)); }, larger);
     if (is_min())
       return fold(
-          x, n, start(), [](double top, double v) { return smaller(top, std::abs(v)); }, smaller);
+          x, n, by, start(), [](double top, double v) { return smaller(top, std::abs(v)); }, smaller);
     return fold(
-        x, n, 0, [p = p_](double sum, double v) { return sum + std::pow(std::abs(v), p); }, add);
+        x, n, by, 0, [p = p_](double sum, double v) { return sum + std::pow(std::abs(v), p); }, add);
   }
 
   double finish(double folded) const {
@@ -335,8 +337,10 @@ std::int64_t count_all(TensorList tensors) {
 
 }  // namespace
 
-void CpuBackend::list_norm(TensorList tensors, double p, Tensor& y, Clip clip) {
+void CpuBackend::list_norm(TensorList tensors, double p, Tensor& y, const Clip& clip) {
   const Norm norm(p);
+  const double by = inverse(clip.scale);
+  std::atomic<bool> overflowed{false};
   // One result a batch: how the list is cut does not depend on the threads, so neither does the sum.
   std::vector<double> parts(static_cast<std::size_t>(count_all(tensors) / kShares.batch_elements) + 1, norm.start());
   for_each_piece(tensors, [&](std::size_t batch, const ListPiece& piece) {
@@ -344,18 +348,19 @@ void CpuBackend::list_norm(TensorList tensors, double p, Tensor& y, Clip clip) {
     visit_compute(tensor, [&]<class C>(Type<C>) {
       Staged<C> x(tensor, is_dense(tensor));
       for_each_block(piece, [&](std::int64_t first, std::int64_t n) {
-        parts[batch] = norm.join(parts[batch], norm(x.open(first, n), n));
+        const C* values = x.open(first, n);
+        if (clip.found_inf.defined() && !all_finite(values, n)) overflowed.store(true, std::memory_order_relaxed);
+        parts[batch] = norm.join(parts[batch], norm(values, n, static_cast<C>(by)));
       });
     });
   });
   double total = norm.start();
   for (const double part : parts) total = norm.join(total, part);
-  visit_floating(y.dtype(), [&]<class T>(Type<T>) {
-    const T value(static_cast<Compute<T>>(norm.finish(total)));
-    *y.data_ptr<T>() = value;
-    if (!clip.factor.defined()) return;
-    *clip.factor.data_ptr<T>() = T(static_cast<Compute<T>>(clip_factor(static_cast<Compute<T>>(value), clip.most)));
-  });
+  total = norm.finish(total);
+  visit_floating(y.dtype(), [&]<class T>(Type<T>) { *y.data_ptr<T>() = T(static_cast<Compute<T>>(total)); });
+  const double scale = clip.scale.defined() ? read_float(clip.scale) : 1;
+  if (clip.divisor.defined()) *clip.divisor.data_ptr<double>() = clip_divisor(total, clip.most, scale);
+  if (overflowed) *clip.found_inf.data_ptr<float>() = 1;
 }
 
 }  // namespace halftone

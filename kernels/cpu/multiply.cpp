@@ -44,7 +44,7 @@ template <class C> void multiply_integers(const Product<C>& p) {
     C* y = p.y + i * p.y_stride;
     if (!p.accumulate) std::fill_n(y, p.n, C{0});
     for (std::int64_t l = 0; l < p.k; ++l) {
-      const auto factor =
+      const auto factor =  // NOLINTNEXTLINE(bugprone-signed-char-misuse): a negative one is to wrap
           static_cast<Wrap>(p.a.transposed ? p.a.data[l * p.a.stride + i] : p.a.data[i * p.a.stride + l]);
       const C* b = p.b.data + l * b_row;
       for (std::int64_t j = 0; j < p.n; ++j)

@@ -74,7 +74,7 @@ template <class Fold, class X> bool beats(X a, X b) {
 /// The first position of a value that is there; NaN is found as NaN.
 template <class X> std::int64_t position_of(X value, const X* x, std::int64_t n) {
   constexpr std::int64_t kStep = 64;
-  const auto is_it = [value](X v) { return (v == value) | (v != v) ? 1 : 0; };
+  const auto is_it = [value](X v) { return ((v == value) | (v != v)) ? 1 : 0; };
   std::int64_t i = 0;
   for (; i + kStep <= n; i += kStep) {  // by the step first: a loop with a way out does not vectorize
     int found = 0;

@@ -1,7 +1,11 @@
 #include "kernels/cuda/convolution_library.h"
 
 #include <algorithm>
+#include <functional>
 #include <span>
+#include <tuple>
+
+#include "kernels/cuda/channel_bias.h"
 
 namespace halftone::cuda {
 namespace {
@@ -96,20 +100,24 @@ template <class Candidate> bool is_allowed(const Candidate& c, const ConvProblem
          (!p.deterministic || c.determinism == CUDNN_DETERMINISTIC);
 }
 
-/// The best of the candidates. The kind of arithmetic is part of an algorithm, but nothing that was measured may bring
-/// TF32 back.
-template <class Candidate> std::optional<Choice> best_of(std::span<const Candidate> candidates, const ConvProblem& p) {
-  const auto best = std::ranges::find_if(candidates, [&](const Candidate& c) { return is_allowed(c, p); });
-  if (best == candidates.end()) return std::nullopt;
-  return Choice{static_cast<int>(best->algo), best->memory, is_exact_float(p) ? CUDNN_FMA_MATH : best->mathType};
+/// Those that may be used, in their order. The kind of arithmetic is part of an algorithm, but nothing that was
+/// measured may bring TF32 back.
+template <class Candidate> std::vector<Choice> allowed(std::span<const Candidate> candidates, const ConvProblem& p) {
+  std::vector<Choice> choices;
+  for (const Candidate& c : candidates) {
+    if (!is_allowed(c, p)) continue;
+    choices.push_back({static_cast<int>(c.algo), c.memory, is_exact_float(p) ? CUDNN_FMA_MATH : c.mathType});
+  }
+  return choices;
 }
 
-template <class Candidate> std::size_t largest_workspace(std::span<const Candidate> candidates, const ConvProblem& p) {
-  std::size_t bytes = 0;
-  for (const Candidate& c : candidates) {
-    if (is_allowed(c, p)) bytes = std::max(bytes, c.memory);
-  }
-  return bytes;
+/// Whether the library, asked for an algorithm, says that it has none. Anything else is a failure to be reported: a
+/// direct convolution in its place would be as right and a hundred times as slow.
+bool has_none(cudnnStatus_t status) { return is_unsupported(status) || status / 1000 == CUDNN_STATUS_BAD_PARAM / 1000; }
+
+bool is_for_want_of_memory(cudnnStatus_t status) {
+  return status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
+         status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
 }
 
 cudnnMathType_t permitted_math(const ConvProblem& p) {
@@ -145,47 +153,76 @@ Convolutions::Plan& Convolutions::plan_for(const ConvProblem& problem) {
   constexpr std::size_t kMostPlans = 4096;  // shapes may never repeat
   if (plans_.size() >= kMostPlans) plans_.clear();
   use(gpu_.device);
-  Plan& plan = plans_.try_emplace(problem, problem).first->second;
+  Plan plan(problem);  // remembered when it is whole: what throws here is asked again the next time
   in_direction(problem.result, [&]<class Direction>(Direction) {
     typename Direction::Candidate candidates[kMostCandidates];
     int found = 0;
-    const Call call{handle_, plan.descriptors};
-    if (Direction::guess(call, kMostCandidates, &found, candidates) != CUDNN_STATUS_SUCCESS) return;
-    const std::span<const typename Direction::Candidate> all(candidates, static_cast<std::size_t>(found));
-    plan.chosen = best_of(all, problem);
-    plan.largest_workspace = largest_workspace(all, problem);
+    const cudnnStatus_t status = Direction::guess({handle_, plan.descriptors}, kMostCandidates, &found, candidates);
+    if (has_none(status)) return;
+    check(status);
+    plan.choices = allowed(std::span<const typename Direction::Candidate>(candidates, candidates + found), problem);
   });
-  return plan;
+  return plans_.emplace(problem, std::move(plan)).first->second;
 }
 
-bool Convolutions::can(const ConvProblem& problem) { return plan_for(problem).chosen.has_value(); }
+bool Convolutions::can(const ConvProblem& problem) { return !plan_for(problem).choices.empty(); }
+
+/// The largest that a choice asks for and that can be had.
+Tensor Convolutions::largest_workspace(const Plan& plan) {
+  std::vector<std::size_t> sizes{0};
+  for (const Choice& choice : plan.choices) sizes.push_back(choice.workspace);
+  std::ranges::sort(sizes, std::greater{});
+  Tensor workspace;
+  for (std::size_t i = 0; !workspace.defined() && i < sizes.size(); ++i) {
+    workspace = if_there_is_room([&] { return workspace_.of(gpu_, sizes[i]); });
+  }
+  return workspace;
+}
 
 void Convolutions::prepare(const ConvProblem& problem, const ConvTensors& t) {
   Plan& plan = plan_for(problem);
   if (!problem.timed || plan.timed) return;
-  plan.timed = true;
   use(gpu_.device);
   in_direction(problem.result, [&]<class Direction>(Direction) {
     typename Direction::Candidate candidates[kMostCandidates];
     int found = 0;
-    const Tensor workspace = workspace_.of(gpu_, plan.largest_workspace);
-    const Call call{handle_, plan.descriptors};
-    if (Direction::time(call, t, workspace, kMostCandidates, &found, candidates) != CUDNN_STATUS_SUCCESS) return;
-    const std::span<const typename Direction::Candidate> all(candidates, static_cast<std::size_t>(found));
-    if (const auto fastest = best_of(all, problem)) plan.chosen = fastest;
+    const Tensor workspace = largest_workspace(plan);
+    const cudnnStatus_t status =
+        Direction::time({handle_, plan.descriptors}, t, workspace, kMostCandidates, &found, candidates);
+    if (has_none(status)) return;  // the guess stays
+    check(status);
+    auto timed = allowed(std::span<const typename Direction::Candidate>(candidates, candidates + found), problem);
+    if (!timed.empty()) plan.choices = std::move(timed);
+  });
+  plan.timed = true;
+}
+
+cudnnStatus_t Convolutions::attempt(const Plan& plan, const ConvProblem& problem, ConvTensors& t, const Tensor& bias) {
+  const Choice& choice = plan.choices.front();
+  const Tensor workspace = if_there_is_room([&] { return workspace_.of(gpu_, choice.workspace); });
+  if (!workspace.defined()) return CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
+  check(cudnnSetConvolutionMathType(plan.descriptors.conv, choice.math));
+  if (bias.defined()) fill_with_bias(bias, t.y);
+  const Factor one(1), kept(bias.defined() ? 1 : 0);
+  return in_direction(problem.result, [&]<class Direction>(Direction) {
+    return Direction::run({handle_, plan.descriptors}, t, choice, workspace, one.in(problem.dtype),
+                          kept.in(problem.dtype));
   });
 }
 
-void Convolutions::run(const ConvProblem& problem, const ConvTensors& t, double kept) {
-  const Plan& plan = plan_for(problem);
+bool Convolutions::run(const ConvProblem& problem, ConvTensors& t, const Tensor& bias) {
+  Plan& plan = plan_for(problem);
   use(gpu_.device);
-  check(cudnnSetConvolutionMathType(plan.descriptors.conv, plan.chosen->math));
-  const Tensor workspace = workspace_.of(gpu_, plan.chosen->workspace);
-  const Factor one(1), of_result(kept);
-  in_direction(problem.result, [&]<class Direction>(Direction) {
-    check(Direction::run({handle_, plan.descriptors}, t, *plan.chosen, workspace, one.in(problem.dtype),
-                         of_result.in(problem.dtype)));
-  });
+  cudnnStatus_t failure = CUDNN_STATUS_SUCCESS;
+  for (std::size_t tries = plan.choices.size(); tries > 0; --tries) {
+    const cudnnStatus_t status = attempt(plan, problem, t, bias);
+    if (status == CUDNN_STATUS_SUCCESS) return true;
+    std::ignore = cudaGetLastError();  // else a later, innocent call would report it again
+    if (!is_unsupported(status) && !is_for_want_of_memory(status)) failure = status;
+    std::ranges::rotate(plan.choices, plan.choices.begin() + 1);  // it comes last from now on
+  }
+  check(failure);
+  return false;
 }
 
 }  // namespace halftone::cuda

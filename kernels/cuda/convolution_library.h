@@ -3,7 +3,7 @@
 #pragma once
 
 #include <map>
-#include <optional>
+#include <vector>
 
 #include "kernels/conv_problem.h"
 #include "kernels/cuda/libraries.h"
@@ -20,12 +20,13 @@ class Convolutions {
  public:
   explicit Convolutions(Gpu& g);
 
-  /// Whether there is an algorithm at all; asks for it without looking at the tensors.
+  /// Whether there is an algorithm at all; asks for it without looking at the tensors. An Error if the library fails.
   bool can(const ConvProblem& problem);
   /// Finds the algorithm by timing, if the problem says so; this overwrites the result.
   void prepare(const ConvProblem& problem, const ConvTensors& t);
-  /// result = kept * result + the convolution.
-  void run(const ConvProblem& problem, const ConvTensors& t, double kept);
+  /// The convolution, plus the bias if that is defined. An algorithm that fails leaves its place to the next one; false
+  /// if there was none that could do without more memory.
+  bool run(const ConvProblem& problem, ConvTensors& t, const Tensor& bias);
 
   struct Choice {
     int algorithm = 0;
@@ -43,11 +44,12 @@ class Convolutions {
   struct Plan {
     explicit Plan(const ConvProblem& problem) : descriptors(problem) {}
     Descriptors descriptors;
-    std::optional<Choice> chosen;  // none: the library has no algorithm
-    std::size_t largest_workspace = 0;
+    std::vector<Choice> choices;  // the best first; none: the library has no algorithm
     bool timed = false;
   };
   Plan& plan_for(const ConvProblem& problem);
+  cudnnStatus_t attempt(const Plan& plan, const ConvProblem& problem, ConvTensors& t, const Tensor& bias);
+  Tensor largest_workspace(const Plan& plan);
 
   Gpu& gpu_;
   Handle<cudnnCreate, cudnnDestroy> handle_;

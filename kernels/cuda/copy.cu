@@ -120,6 +120,7 @@ void CudaBackend::copy(const Tensor& from, Tensor& to) {
   if (to.numel() == 0) return;
   if (from.dtype() == to.dtype() && from.is_contiguous() && to.is_contiguous()) {
     Gpu& g = gpu(to);
+    check_capture(g);
     use(g.device);
     return check(cudaMemcpyAsync(to.data_ptr(), from.data_ptr(), to.nbytes(), cudaMemcpyDeviceToDevice, g.stream));
   }

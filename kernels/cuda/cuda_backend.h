@@ -46,7 +46,7 @@ class CudaBackend final : public Backend {
   void avg_pool_grad(const PoolShape& s, const Tensor& g, Tensor& dx) override;
   void adaptive_avg_pool(const PoolShape& s, const Tensor& x, Tensor& y) override;
   void adaptive_avg_pool_grad(const PoolShape& s, const Tensor& g, Tensor& dx) override;
-  void gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y) override;
+  void gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y, const char* op) override;
   void scatter(Write mode, std::int64_t dim, const Tensor& index, const Tensor& source, Tensor& y) override;
   void index(const IndexPlan& plan, const Tensor& x, Tensor& y) override;
   void index_put(const IndexPlan& plan, Write mode, const Tensor& values, Tensor& x) override;
@@ -59,10 +59,10 @@ class CudaBackend final : public Backend {
   void adam(const AdamStep& f, TensorList params, TensorList grads, TensorList first, TensorList second,
             TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf, const Tensor& skipped) override;
   void next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
-                  Tensor& new_scale, Tensor& new_counts) override;
+                  Tensor& new_scale, Tensor& new_counts, const Tensor& flags) override;
   void unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) override;
-  void list_norm(TensorList tensors, double p, Tensor& y, Clip clip) override;
-  void list_scale(TensorList tensors, const Tensor& factor) override;
+  void list_norm(TensorList tensors, double p, Tensor& y, const Clip& clip) override;
+  void list_divide(TensorList tensors, const Tensor& divisor) override;
 };
 
 }  // namespace halftone

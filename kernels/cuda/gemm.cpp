@@ -4,10 +4,14 @@
 //
 // Activations are passes of their own. cuBLASLt's GELU is the tanh approximation, while ours is the exact one; and
 // nothing says that its ReLU lets NaN pass, which must not vanish.
+#include <algorithm>
 #include <map>
 #include <optional>
+#include <span>
+#include <tuple>
 
 #include "core/cuda_graph.h"
+#include "core/cuda_library_use.h"
 #include "core/cuda_options.h"
 #include "kernels/cuda/channel_bias.h"
 #include "kernels/cuda/cuda_backend.h"
@@ -106,11 +110,12 @@ class Products {
   /// False if the library has no algorithm for it.
   bool multiply(GemmProblem problem, const Addresses& at) {
     use(gpu_.device);
-    problem.timed = benchmark();
+    problem.timed = benchmark() && !deterministic();  // a measurement may decide otherwise in the next run
     Plan& plan = plan_for(problem, at);
     if (!plan.chosen) return false;
     const Tensor workspace = workspace_.of(gpu_, kWorkspace);
-    run(plan, *plan.chosen, problem, at, at.y, workspace);
+    check(run(plan, *plan.chosen, problem, at, at.y, workspace));
+    count_use(&LibraryUse::library_products);
     return true;
   }
 
@@ -123,9 +128,9 @@ class Products {
     }
     constexpr std::size_t kMostPlans = 4096;  // shapes may never repeat
     if (plans_.size() >= kMostPlans) plans_.clear();
-    Plan& plan = with_bias(plans_.try_emplace(problem, problem).first->second, problem, at);
-    plan.chosen = choose(plan, problem, at);
-    return plan;
+    Plan plan(problem);  // remembered when it is whole: what throws here is asked again the next time
+    plan.chosen = choose(with_bias(plan, problem, at), problem, at);
+    return plans_.emplace(problem, std::move(plan)).first->second;
   }
 
   static Plan& with_bias(Plan& plan, const GemmProblem& problem, const Addresses& at) {
@@ -139,44 +144,68 @@ class Products {
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle_, plan.operation, plan.first, plan.second, plan.result, plan.result,
                                        preference_for(problem), problem.timed ? kCandidates : 1, candidates, &found);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED) return std::nullopt;
+    if (is_unsupported(status)) return std::nullopt;
     check(status);
-    int best = -1;
-    float best_time = 0;
-    for (int i = 0; i < found; ++i) {
-      if (candidates[i].state != CUBLAS_STATUS_SUCCESS) continue;
-      if (!problem.timed) return candidates[i];
-      const float time = time_of(plan, candidates[i], problem, at);
-      if (best < 0 || time < best_time) best = i, best_time = time;
-    }
-    return best < 0 ? std::nullopt : std::optional(candidates[best]);
+    const auto end = std::remove_if(candidates, candidates + found,
+                                    [](const Candidate& c) { return c.state != CUBLAS_STATUS_SUCCESS; });
+    if (end == candidates) return std::nullopt;
+    return problem.timed ? fastest(plan, {candidates, end}, problem, at) : candidates[0];
   }
 
-  /// In milliseconds, writing to memory that nobody reads.
-  float time_of(const Plan& plan, const Candidate& candidate, const GemmProblem& problem, const Addresses& at) {
-    constexpr int kRepeats = 4;
+  /// Of those that run at all; the library's own favourite where there is no room for a second result.
+  std::optional<Candidate> fastest(const Plan& plan, std::span<const Candidate> candidates, const GemmProblem& problem,
+                                   const Addresses& at) {
     const std::int64_t elements =
         problem.batch > 1 ? problem.batch * problem.y.batch_stride : problem.m * problem.y.leading;
-    const Tensor result = empty({elements}, TensorOptions(problem.out).device(gpu_.device));
+    const Tensor result =
+        if_there_is_room([&] { return empty({elements}, TensorOptions(problem.out).device(gpu_.device)); });
+    if (!result.defined()) return candidates.front();
     check(cudaMemsetAsync(result.data_ptr(), 0, result.nbytes(), gpu_.stream));  // some products add to it
-    const Tensor workspace = workspace_.of(gpu_, kWorkspace);
-    const Handle<cudaEventCreateWithFlags, cudaEventDestroy> begin(cudaEventDefault), end(cudaEventDefault);
-    run(plan, candidate, problem, at, result.data_ptr(), workspace);
-    check(cudaEventRecord(begin, gpu_.stream));
-    for (int i = 0; i < kRepeats; ++i) run(plan, candidate, problem, at, result.data_ptr(), workspace);
-    check(cudaEventRecord(end, gpu_.stream));
-    check(cudaEventSynchronize(end));
-    float milliseconds = 0;
-    check(cudaEventElapsedTime(&milliseconds, begin, end));
-    return milliseconds;
+    std::optional<Candidate> best;
+    float best_time = 0;
+    cublasStatus_t failure = CUBLAS_STATUS_SUCCESS;
+    for (const Candidate& candidate : candidates) {
+      const Timing timing = time_of(plan, candidate, problem, at, result);
+      if (timing.status != CUBLAS_STATUS_SUCCESS) {
+        failure = timing.status;
+      } else if (!best || timing.milliseconds < best_time) {
+        best = candidate, best_time = timing.milliseconds;
+      }
+    }
+    if (!best && !is_unsupported(failure)) check(failure);
+    return best;
   }
 
-  void run(const Plan& plan, const Candidate& candidate, const GemmProblem& problem, const Addresses& at, void* y,
-           const Tensor& workspace) {
+  struct Timing {
+    cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
+    float milliseconds = 0;
+  };
+
+  Timing time_of(const Plan& plan, const Candidate& candidate, const GemmProblem& problem, const Addresses& at,
+                 const Tensor& result) {
+    constexpr int kRepeats = 4;
+    const Tensor workspace = workspace_.of(gpu_, kWorkspace);
+    const Handle<cudaEventCreateWithFlags, cudaEventDestroy> begin(cudaEventDefault), end(cudaEventDefault);
+    Timing timing;
+    for (int i = 0; i <= kRepeats; ++i) {
+      if (i == 1) check(cudaEventRecord(begin, gpu_.stream));  // the first one warms up
+      timing.status = run(plan, candidate, problem, at, result.data_ptr(), workspace);
+      if (timing.status == CUBLAS_STATUS_SUCCESS) continue;
+      std::ignore = cudaGetLastError();  // else a later, innocent call would report it again
+      return timing;
+    }
+    check(cudaEventRecord(end, gpu_.stream));
+    check(cudaEventSynchronize(end));
+    check(cudaEventElapsedTime(&timing.milliseconds, begin, end));
+    return timing;
+  }
+
+  cublasStatus_t run(const Plan& plan, const Candidate& candidate, const GemmProblem& problem, const Addresses& at,
+                     void* y, const Tensor& workspace) {
     const Factor one(1), kept(problem.accumulate ? 1 : 0);
-    check(cublasLtMatmul(handle_, plan.operation, one.in(problem.out), at.b, plan.first, at.a, plan.second,
-                         kept.in(problem.out), y, plan.result, y, plan.result, &candidate.algo, workspace.data_ptr(),
-                         kWorkspace, gpu_.stream));
+    return cublasLtMatmul(handle_, plan.operation, one.in(problem.out), at.b, plan.first, at.a, plan.second,
+                          kept.in(problem.out), y, plan.result, y, plan.result, &candidate.algo, workspace.data_ptr(),
+                          kWorkspace, gpu_.stream);
   }
 
   Gpu& gpu_;
@@ -262,6 +291,7 @@ void floating_product(CudaBackend& backend, const Tensor& a, const Tensor& b, co
     if (multiply(left, right, row, accumulate, y)) return;
   }
   simple_product(left, right, row, accumulate, y);
+  count_use(&LibraryUse::simple_products);
 }
 
 }  // namespace

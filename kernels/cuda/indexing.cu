@@ -64,10 +64,10 @@ Moves moves_along(const char* op, const Tensor& x, std::int64_t dim, const Tenso
   return m;
 }
 
-Moves moves_of(const char* op, const IndexPlan& plan, const Tensor& values) {
+Moves moves_of(const char* method, const IndexPlan& plan, const Tensor& values) {
   Moves m;
-  m.indices.op = op;
-  m.indices.from_end = true;
+  m.indices.op = plan.op ? plan.op : method;
+  m.indices.from_end = plan.from_end;
   for (std::size_t k = 0; k < plan.indices.size(); ++k) m.indices.add(plan.indices[k], plan.sizes[k], plan.strides[k]);
   const auto index_rank = static_cast<std::size_t>(plan.indices[0].dim());
   Dims in_x(index_rank, 0), in_index = contiguous_strides(plan.indices[0].sizes());
@@ -153,7 +153,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// Stores a value where other threads may store the same one.
-__device__ void store_alike(std::uint8_t* to, std::uint8_t value) { *to = value; }  // no atomics of this size
+__device__ void store_alike(std::uint8_t* to, std::uint8_t value) {
+  *static_cast<volatile std::uint8_t*>(to) = value;  // there are no atomics of this size
+}
 __device__ void store_alike(std::uint16_t* to, std::uint16_t value) {
   std::uint16_t seen = *to;
   while (seen != value) {
@@ -256,8 +258,8 @@ void write_all(CudaBackend& backend, Write mode, const Moves& m, const Tensor& v
 
 }  // namespace
 
-void CudaBackend::gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y) {
-  take_all(moves_along("gather", x, dim, index, y), x, y);
+void CudaBackend::gather(const Tensor& x, std::int64_t dim, const Tensor& index, Tensor& y, const char* op) {
+  take_all(moves_along(op, x, dim, index, y), x, y);
 }
 
 void CudaBackend::scatter(Write mode, std::int64_t dim, const Tensor& index, const Tensor& source, Tensor& y) {

@@ -26,6 +26,7 @@ constexpr std::int64_t ceil_div(std::int64_t n, std::int64_t by) { return (n + b
 template <class... Params, class... Args>
 void launch(Gpu& g, void (*kernel)(Params...), dim3 blocks, dim3 threads, const Args&... args) {
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
+  check_capture(g);
   use(g.device);
   cudaLaunchConfig_t config{};
   config.gridDim = blocks;
@@ -56,11 +57,12 @@ __device__ inline std::int64_t threads_in_grid() { return static_cast<std::int64
 /// Tells the host of an index out of range: the next call that waits for the device throws IndexError. The kernel goes
 /// on without the element, so that no memory is touched that is not its own and the device stays usable.
 __device__ inline void report(BadIndex* bad, const char* op, std::int64_t index, std::int64_t size) {
-  if (atomicCAS(&bad->claimed, 0u, 1u) != 0u) return;  // the first one is told
+  if (atomicCAS(&bad->state, unsigned{BadIndex::none}, unsigned{BadIndex::claimed}) != BadIndex::none) return;
   bad->op = op;
   bad->index = index;
   bad->size = size;
-  __threadfence_system();
+  __threadfence_system();  // the host may look at any time, and believes what is told alone
+  *static_cast<volatile unsigned*>(&bad->state) = BadIndex::told;
 }
 
 }  // namespace halftone::cuda

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <tuple>
 
 #include "core/cuda_graph.h"
 
@@ -17,11 +18,13 @@ std::string_view short_name(const char* path) {
 }  // namespace
 
 void fail_cublas(cublasStatus_t status, std::source_location where) {
+  std::ignore = cudaGetLastError();  // else a later, innocent call would report it again
   fail("cuBLAS: ", cublasLtGetStatusString(status), " (", cublasLtGetStatusName(status), ") in ", where.function_name(),
        ", ", short_name(where.file_name()), ":", where.line());
 }
 
 void fail_cudnn(cudnnStatus_t status, std::source_location where) {
+  std::ignore = cudaGetLastError();
   fail("cuDNN: ", cudnnGetErrorString(status), " in ", where.function_name(), ", ", short_name(where.file_name()), ":",
        where.line());
 }

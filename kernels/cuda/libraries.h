@@ -32,6 +32,12 @@ inline void check(cudnnStatus_t status, std::source_location where = std::source
     fail_cudnn(status, where);
 }
 
+/// Whether a library said that it does not do such a thing: not an error, but a reason to go another way.
+constexpr bool is_unsupported(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_ARCH_MISMATCH;
+}
+constexpr bool is_unsupported(cudnnStatus_t status) { return status / 1000 == CUDNN_STATUS_NOT_SUPPORTED / 1000; }
+
 namespace cuda {
 
 /// A C handle with a destructor.
@@ -52,6 +58,15 @@ template <class H, class S, class... Args, S (*Create)(H*, Args...), S (*Destroy
   std::unique_ptr<std::remove_pointer_t<H>, Deleter> owned_;
 };
 
+/// The memory that f allocates, or an undefined tensor where there is too little: for what can be done without.
+template <class F> Tensor if_there_is_room(F f) {
+  try {
+    return f();
+  } catch (const Error&) {
+    return {};
+  }
+}
+
 /// Memory that the calls of one thread on one device share: they run one after another in the device's stream. Kept
 /// from call to call, unless it is large.
 class Workspace {
@@ -66,6 +81,7 @@ class Workspace {
 /// The calling thread's Context of a library on a device; its constructor takes the Gpu. A thread that ends leaves its
 /// contexts, with what they have learnt, to the next one: making a library's handle takes milliseconds.
 template <class Context> Context& context_of(Gpu& g) {
+  check_capture(g);
   using Place = std::pair<Gpu*, std::unique_ptr<Context>>;
   struct Left {
     std::mutex mutex;

@@ -1,6 +1,7 @@
 // The norm over all elements of a list, in one launch: each block folds its share of the pieces, and the last block to
 // finish folds the blocks' results. Which block that is does not matter: the order of a sum is fixed by the sizes and
-// the device alone. Sums are double, so that the squares of large gradients do not overflow.
+// the device alone. Sums are double, so that the squares of large gradients do not overflow. What else Clip asks for is
+// found on the way: the check of every element, and in the end the division that limits the norm.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/lists.cuh"
 
@@ -13,7 +14,9 @@ namespace {
 __device__ double larger(double a, double b) { return b > a || b != b ? b : a; }
 __device__ double smaller(double a, double b) { return b < a || b != b ? b : a; }
 
+// kBlocks: as many are to fit on a multiprocessor, which bounds the registers of a thread.
 struct EuclideanNorm {
+  static constexpr int kBlocks = 4;
   HD double start() const { return 0; }
   __device__ double add(double sum, double value) const { return sum + value * value; }
   __device__ double join(double a, double b) const { return a + b; }
@@ -24,6 +27,7 @@ enum class NormKind : std::int8_t { count, sum, largest, smallest, power };
 
 /// The p-norm for any other p.
 struct GeneralNorm {
+  static constexpr int kBlocks = 2;
   NormKind kind;
   double p;
 
@@ -66,35 +70,53 @@ template <class Norm> __device__ double join_block(const Norm& norm, double valu
   return value;
 }
 
-/// Where the norm goes, and the factor that clips to it unless its address is null.
+/// Clip on the device, and where the norm goes. Null pointers for what is not asked for.
 struct Results {
-  Memory norm, factor;
+  Memory norm;
   double most;
+  double* divisor;
+  const float* scale;
+  float* found_inf;
 
+  __device__ double scaled_by() const { return scale ? double{*scale} : 1.0; }
   __device__ void store(double value) const {
     norm.store(0, value);
-    if (factor.data) factor.store(0, clip_factor(norm.load<double>(0), most));
+    if (divisor) *divisor = clip_divisor(value, most, scaled_by());
   }
 };
 
-/// parts[first + b] is block b's share. The last launch, which has results to store, folds the parts of all.
+/// A thread's share of a slice.
+template <class Norm>
+__device__ void fold_slice(const Norm& norm, const Memory& x, const ListSlice& slice, bool aligned, double inverse,
+                           double& folded, bool& overflowed) {
+  visit_floating_dtype(x.dtype, [&]<class T>(Type<T>) {
+    using C = Compute<T>;
+    for_each_value<false>(static_cast<T*>(x.data) + slice.first, slice.count, aligned,
+                          [&, by = static_cast<C>(inverse)](T value) {
+                            const C wide = static_cast<C>(value);
+                            overflowed |= !is_finite(wide);
+                            folded = norm.add(folded, static_cast<double>(wide * by));
+                          });
+  });
+}
+
+/// parts[first + b] is block b's share. The last launch folds the parts of all and stores the results.
 template <class Norm, int Capacity>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, Norm::kBlocks)
     fold_list(Norm norm, ListArgument<1, Capacity> list, std::int32_t pieces, double* parts, std::int64_t first,
-              Results results, unsigned* tickets) {
+              bool last, Results results, unsigned* tickets) {
+  const double inverse = 1 / results.scaled_by();
   double folded = norm.start();
+  bool overflowed = false;
 #pragma unroll 1
   for (std::int64_t i = blockIdx.x; i < pieces; i += gridDim.x) {
     const ListSlice slice = list.slice(static_cast<std::int32_t>(i));
-    const Memory x = list.memory(0, slice.tensor);
-    visit_floating_dtype(x.dtype, [&]<class T>(Type<T>) {
-      for_each_value<false>(static_cast<T*>(x.data) + slice.first, slice.count, list.aligned[slice.tensor],
-                            [&](T value) { folded = norm.add(folded, widen<double>(value)); });
-    });
+    fold_slice(norm, list.memory(0, slice.tensor), slice, list.aligned[slice.tensor], inverse, folded, overflowed);
   }
+  if (results.found_inf) report_overflow(overflowed, results.found_inf);
   folded = join_block(norm, folded);
   if (threadIdx.x == 0) parts[first + blockIdx.x] = folded;
-  if (!results.norm.data || !is_last_block(tickets)) return;
+  if (!last || !is_last_block(tickets)) return;
   const volatile double* all = parts;
   folded = norm.start();
   for (std::int64_t i = threadIdx.x; i < first + gridDim.x; i += kThreads) folded = norm.join(folded, all[i]);
@@ -102,10 +124,9 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) results.store(norm.finish(folded));
 }
 
-template <class Norm>
-void run_norm(CudaBackend& backend, const Norm& norm, TensorList tensors, Tensor& y, const Clip& clip) {
-  Gpu& g = gpu(y);
-  Stage stage(backend);
+template <class T> T* data_or_null(const Tensor& t) { return t.defined() ? t.data_ptr<T>() : nullptr; }
+
+std::vector<ListEntry<1>> dense_entries(Stage& stage, TensorList tensors) {
   std::vector<ListEntry<1>> entries;
   entries.reserve(tensors.size());
   for (const Tensor& t : tensors) {
@@ -113,13 +134,21 @@ void run_norm(CudaBackend& backend, const Norm& norm, TensorList tensors, Tensor
     const Tensor dense = stage.dense(t, false);
     entries.push_back({{memory_of(dense)}, dense.numel()});
   }
+  return entries;
+}
+
+template <class Norm>
+void run_norm(CudaBackend& backend, const Norm& norm, TensorList tensors, Tensor& y, const Clip& clip) {
+  Gpu& g = gpu(y);
+  Stage stage(backend);
+  const std::vector<ListEntry<1>> entries = dense_entries(stage, tensors);
   if (entries.empty()) {
-    Tensor factor = clip.factor;
-    if (factor.defined()) backend.fill(factor, clip_factor(norm.start(), clip.most));
+    Tensor divisor = clip.divisor;
+    if (divisor.defined()) backend.fill(divisor, 1.0);  // nothing is there to be divided
     return backend.fill(y, norm.start());
   }
-  Results results{memory_of(y), {nullptr, y.dtype()}, clip.most};
-  if (clip.factor.defined()) results.factor = memory_of(clip.factor);
+  const Results results{memory_of(y), clip.most, data_or_null<double>(clip.divisor), data_or_null<float>(clip.scale),
+                        data_or_null<float>(clip.found_inf)};
   const std::int64_t most = 8 * std::int64_t{g.multiprocessors};  // blocks of a launch: as many as run at once
   const std::int64_t launches = ceil_div(static_cast<std::int64_t>(entries.size()), list_capacity(1, kLargeArgument));
   const Tensor parts = empty({most * launches}, y.options().dtype(kFloat64));
@@ -127,14 +156,14 @@ void run_norm(CudaBackend& backend, const Norm& norm, TensorList tensors, Tensor
   for_each_launch(g, entries, [&]<int Capacity>(const ListArgument<1, Capacity>& list, int pieces, bool last) {
     const std::int64_t blocks = std::min<std::int64_t>(pieces, most);
     launch(g, &fold_list<Norm, Capacity>, grid(blocks), kThreads, norm, list, pieces, parts.data_ptr<double>(), first,
-           last ? results : Results{{nullptr, y.dtype()}, {nullptr, y.dtype()}, 0}, g.tickets);
+           last, results, g.tickets);
     first += blocks;
   });
 }
 
 }  // namespace
 
-void CudaBackend::list_norm(TensorList tensors, double p, Tensor& y, Clip clip) {
+void CudaBackend::list_norm(TensorList tensors, double p, Tensor& y, const Clip& clip) {
   if (p == 2) return run_norm(*this, EuclideanNorm{}, tensors, y, clip);
   run_norm(*this, general_norm(p), tensors, y, clip);
 }

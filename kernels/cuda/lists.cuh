@@ -135,6 +135,13 @@ class Stage {
   std::vector<Tensor> kept_;  // until the kernel that reads them is queued
 };
 
+template <class C> __device__ bool is_finite(C x) { return std::abs(x) <= std::numeric_limits<C>::max(); }
+
+/// Sets the flag if any thread of the warp found an element that is not finite.
+__device__ inline void report_overflow(bool overflowed, float* found_inf) {
+  if (__ballot_sync(~0u, overflowed) != 0 && threadIdx.x % kWarp == 0) atomicExch(found_inf, 1.0f);
+}
+
 /// visit_floating() for kernels.
 template <class F> __device__ void visit_floating_dtype(Dtype d, F f) {
   switch (d) {

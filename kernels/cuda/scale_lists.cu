@@ -1,17 +1,16 @@
 // Multiplying lists of tensors by a number on the device, with the check for overflows, and the scale that follows from
 // it. A training step with a gradient scaler is three launches beside the backward pass: the check (with the division,
-// where gradients are to be seen unscaled), the optimizer's step, the next scale. Clipping adds two: the norm,
-// which brings the factor along, and one more multiplication.
+// where gradients are to be seen unscaled, or with the norm, where they are limited), the optimizer's step, the next
+// scale. Gradients that are to be seen clipped take one more: the norm must be known before they are divided.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/lists.cuh"
+#include "kernels/list_check.h"
 
 namespace halftone {
 
 using namespace cuda;
 
 namespace {
-
-template <class C> __device__ bool is_finite(C x) { return std::abs(x) <= std::numeric_limits<C>::max(); }
 
 /// By exactly 1 every bit stays: then the tensors are only looked at.
 template <int Capacity>
@@ -35,14 +34,12 @@ __global__ void __launch_bounds__(kThreads)
       });
     }
   });
-  if (__ballot_sync(~0u, overflowed) != 0 && threadIdx.x % kWarp == 0) atomicExch(found_inf, 1.0f);
+  report_overflow(overflowed, found_inf);
 }
 
 template <int Capacity>
-__global__ void __launch_bounds__(kThreads) scale_list(ListArgument<1, Capacity> list, Memory factor) {
-  double by = 1;
-  visit_floating_dtype(factor.dtype,
-                       [&]<class T>(Type<T>) { by = widen<double>(*static_cast<const T*>(factor.data)); });
+__global__ void __launch_bounds__(kThreads) divide_list(ListArgument<1, Capacity> list, const double* divisor) {
+  const double by = 1 / *divisor;
   if (by == 1) return;
   const ListSlice slice = list.slice(static_cast<std::int32_t>(blockIdx.x));
   const Memory x = list.memory(0, slice.tensor);
@@ -70,34 +67,38 @@ template <class Run> void update_each(CudaBackend& backend, TensorList tensors, 
 }
 
 __global__ void next_state(ScaleRule rule, const float* scale, const std::int32_t* counts, const float* found_inf,
-                           float* new_scale, std::int32_t* new_counts) {
+                           float* new_scale, std::int32_t* new_counts, float* flags, std::int64_t flag_count) {
   const ScaleState state = next({*scale, counts[0], counts[1], counts[2]}, found_inf && *found_inf != 0, rule);
   *new_scale = state.scale;
   new_counts[0] = state.clean_steps;
   new_counts[1] = state.skipped;
   new_counts[2] = state.skipped_in_a_row;
+  for (std::int64_t i = 0; i < flag_count; ++i) flags[i] = 0;
 }
 
 }  // namespace
 
 void CudaBackend::unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) {
+  check_one_device("unscale", tensors, found_inf);
   update_each(*this, tensors, [&]<int Capacity>(const ListArgument<1, Capacity>& list, int pieces) {
     launch(gpu(found_inf), &unscale_list<Capacity>, grid(pieces), kThreads, list,
            static_cast<const float*>(factor.data_ptr<float>()), found_inf.data_ptr<float>());
   });
 }
 
-void CudaBackend::list_scale(TensorList tensors, const Tensor& factor) {
+void CudaBackend::list_divide(TensorList tensors, const Tensor& divisor) {
   update_each(*this, tensors, [&]<int Capacity>(const ListArgument<1, Capacity>& list, int pieces) {
-    launch(gpu(factor), &scale_list<Capacity>, grid(pieces), kThreads, list, memory_of(factor));
+    launch(gpu(divisor), &divide_list<Capacity>, grid(pieces), kThreads, list,
+           static_cast<const double*>(divisor.data_ptr<double>()));
   });
 }
 
 void CudaBackend::next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
-                             Tensor& new_scale, Tensor& new_counts) {
+                             Tensor& new_scale, Tensor& new_counts, const Tensor& flags) {
   launch(gpu(scale), &next_state, 1, 1, rule, scale.data_ptr<float>(), counts.data_ptr<std::int32_t>(),
          found_inf.defined() ? found_inf.data_ptr<float>() : nullptr, new_scale.data_ptr<float>(),
-         new_counts.data_ptr<std::int32_t>());
+         new_counts.data_ptr<std::int32_t>(), flags.defined() ? flags.data_ptr<float>() : nullptr,
+         flags.defined() ? flags.numel() : 0);
 }
 
 }  // namespace halftone

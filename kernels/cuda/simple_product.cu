@@ -70,6 +70,7 @@ Side side_of(const Tensor& t) {
 }  // namespace
 
 void simple_product(const Tensor& a, const Tensor& b, const Tensor& bias, bool accumulate, Tensor& y) {
+  check<TypeError>(y.dtype() != kBool, "an integral dtype is needed, not bool");  // as on the CPU
   const StridedMatrix shape = strided_matrix(y);
   Product p{side_of(a), side_of(b), side_of(y), {nullptr, y.dtype()}, 1, shape.rows, shape.cols, 0, 1, 1, accumulate};
   p.k = strided_matrix(a).cols;

@@ -11,11 +11,18 @@ namespace {
 
 /// What a step reads of a gradient scaler. Null pointers where there is none.
 struct Scaler {
-  const float* grad_scale;
+  Memory grad_scale;  // float or double
   const float* found_inf;
   std::int64_t* skipped;
   unsigned* tickets;
   bool counts;  // this launch, the last of a step, is the one that changes `skipped`
+
+  /// What gradients are multiplied by.
+  __device__ double factor() const {
+    if (!grad_scale.data) return 1;
+    if (grad_scale.dtype == kFloat64) return 1 / *static_cast<const double*>(grad_scale.data);
+    return 1 / double{*static_cast<const float*>(grad_scale.data)};
+  }
 };
 
 // Formulas of a step, with the number of state tensors they keep for a parameter.
@@ -68,8 +75,8 @@ __device__ bool may_step(AdamStep& f, const Scaler& s) {
   __syncthreads();
   f.bias1 = bias[0];
   f.bias2 = bias[1];
-  // The host counts a captured step once. The other times it is taken from those that were skipped, when all blocks
-  // have read these.
+  // The host does not count a captured step. Each run is taken from those that were skipped, when all blocks have read
+  // these.
   if (f.replayed && s.counts && is_last_block(s.tickets) && threadIdx.x == 0) --*s.skipped;
   return true;
 }
@@ -125,7 +132,7 @@ __global__ void __launch_bounds__(kThreads)
     update_list(Formula f, ListArgument<2 + Formula::kStates, Capacity> list, Scaler scaler) {
   constexpr int kOperands = 2 + Formula::kStates, kPack = 4;
   if (!may_step(f.step, scaler)) return;
-  const C factor = scaler.grad_scale ? static_cast<C>(static_cast<float>(1.0 / double{*scaler.grad_scale})) : C(1);
+  const C factor = static_cast<C>(scaler.factor());
   const ListSlice slice = list.slice(static_cast<std::int32_t>(blockIdx.x));
   Memory operands[kOperands];
 #pragma unroll
@@ -142,6 +149,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 const float* float_of(const Tensor& t) { return t.defined() ? t.data_ptr<float>() : nullptr; }
+Memory memory_or_null(const Tensor& t) { return t.defined() ? memory_of(t) : Memory{nullptr, kFloat32}; }
 
 /// The step for the parameters whose arithmetic is done in C.
 template <class C, class Formula>
@@ -157,7 +165,7 @@ void update(CudaBackend& backend, const Formula& f, TensorList params, TensorLis
     ListEntry<kOperands>& entry = entries.emplace_back();
     entry.count = lead.numel();
     entry.memory[0] = memory_of(lead);
-    entry.memory[1] = stage.beside(lead, grads[i], scaler.grad_scale != nullptr);
+    entry.memory[1] = stage.beside(lead, grads[i], scaler.grad_scale.data != nullptr);
     for (int k = 0; k < Formula::kStates; ++k) {
       entry.memory[2 + k] = stage.beside(lead, states[static_cast<std::size_t>(k)][i], true, dtype_of<C>);
     }
@@ -190,7 +198,7 @@ void update_all(CudaBackend& backend, const Formula& f, TensorList params, Tenso
 
 void CudaBackend::sgd(const SgdStep& f, TensorList params, TensorList grads, TensorList momenta,
                       const Tensor& grad_scale, const Tensor& found_inf) {
-  const Scaler scaler{float_of(grad_scale), float_of(found_inf), nullptr, nullptr, false};
+  const Scaler scaler{memory_or_null(grad_scale), float_of(found_inf), nullptr, nullptr, false};
   if (f.momentum == 0) return update_all(*this, PlainSgd{f}, params, grads, {}, scaler);
   update_all(*this, MomentumSgd{f}, params, grads, {momenta}, scaler);
 }
@@ -199,7 +207,8 @@ void CudaBackend::adam(const AdamStep& f, TensorList params, TensorList grads, T
                        TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf,
                        const Tensor& skipped) {
   std::int64_t* const skips = skipped.defined() ? skipped.data_ptr<std::int64_t>() : nullptr;
-  const Scaler scaler{float_of(grad_scale), float_of(found_inf), skips, skips ? gpu(skipped).tickets : nullptr, false};
+  const Scaler scaler{memory_or_null(grad_scale), float_of(found_inf), skips, skips ? gpu(skipped).tickets : nullptr,
+                      false};
   if (f.amsgrad) return update_all(*this, AmsgradAdam{f}, params, grads, {first, second, second_max}, scaler);
   update_all(*this, Adam{f}, params, grads, {first, second}, scaler);
 }

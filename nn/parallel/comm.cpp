@@ -3,12 +3,14 @@
 #include <algorithm>
 
 #include "autograd/apply.h"
+#include "autograd/engine.h"
 #include "autograd/ops.h"
 #include "core/runtime.h"
 
 namespace halftone::nn::parallel {
 
 std::vector<std::int64_t> share_lengths(std::int64_t n, std::size_t devices, Split split) {
+  check<ValueError>(devices > 0 && n >= 0, "share_lengths: ", n, " rows cannot be divided among ", devices, " devices");
   const auto most = static_cast<std::int64_t>(devices);
   if (n == 0) return std::vector<std::int64_t>(devices, 0);
   std::vector<std::int64_t> lengths;
@@ -106,15 +108,21 @@ class GatherNode final : public Transfer {
   std::int64_t dim_;
 };
 
-class BroadcastNode final : public Transfer {
+/// Of one tensor or several: edges_[i] is that of the i-th, whose copies are results i * copies_ and on.
+class BroadcastNode final : public Transfer, public autograd::Bundle {
  public:
-  explicit BroadcastNode(const Tensor& x) : Transfer(kBroadcast, x), device_(x.device()) {}
+  BroadcastNode(TensorList tensors, std::size_t copies)
+      : Transfer(kBroadcast, tensors), device_(tensors[0].device()), copies_(copies) {}
   std::vector<Tensor> backward(std::span<const Tensor> grads) override {
-    return {reduce_add({grads.data(), grads.size()}, device_)};
+    std::vector<TensorList> lists;
+    for (std::size_t i = 0; i < edges_.size(); ++i) lists.emplace_back(&grads[i * copies_], copies_);
+    return reduce_add(lists, device_);
   }
+  std::size_t edge_behind(std::uint32_t slot) const override { return slot / copies_; }
 
  private:
   Device device_;
+  std::size_t copies_;
 };
 
 bool has_same_bytes(const Tensor& a, const Tensor& b) {
@@ -142,27 +150,53 @@ Tensor added_here(TensorList tensors, Device device) {
   return sum;
 }
 
-/// Whether NCCL can add the tensors up: without history, and of memory that is alike.
-bool are_added_by_nccl(TensorList tensors) {
-  if (context.record && std::ranges::any_of(tensors, needs_grad)) return false;
+std::vector<Device> devices_of(TensorList tensors) {
   std::vector<Device> devices;
   for (const Tensor& t : tensors) {
-    if (!t.defined() || !t.is_cuda() || !t.is_floating_point() || !has_same_bytes(t, tensors[0])) return false;
-    devices.push_back(t.device());
+    if (t.defined()) devices.push_back(t.device());
   }
-  return cuda::nccl::serves(devices);
+  return devices;
 }
 
-/// Tensors of 16 bits on `device`, the one that is there already as it is.
-std::vector<Tensor> brought_by_nccl(TensorList tensors, Device device) {
-  std::vector<Tensor> here;
-  for (const Tensor& t : tensors) here.push_back(t.device() == device ? t : empty_like(t, TensorOptions(device)));
-  cuda::nccl::gather(tensors, here);
-  return here;
+/// Whether NCCL can add the tensors up where it serves their devices: without history, and of memory that is alike.
+bool suit_nccl(TensorList tensors) {
+  if (context.record && std::ranges::any_of(tensors, needs_grad)) return false;
+  return std::ranges::all_of(tensors, [&](const Tensor& t) {
+    return t.defined() && t.is_cuda() && t.is_floating_point() && has_same_bytes(t, tensors[0]);
+  });
+}
+
+/// Those of the lists that NCCL adds up in one call: of the same devices, `device` among them.
+std::vector<std::size_t> added_by_nccl(std::span<const TensorList> lists, Device device) {
+  std::vector<std::size_t> chosen;
+  std::vector<Device> devices;
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    if (!suit_nccl(lists[i])) continue;
+    std::vector<Device> own = devices_of(lists[i]);
+    if (std::ranges::find(own, device) == own.end()) continue;
+    if (chosen.empty()) devices = own;
+    if (own == devices) chosen.push_back(i);
+  }
+  return cuda::nccl::serves(devices) ? chosen : std::vector<std::size_t>();
+}
+
+/// Replaces tensors of 16 bits by copies on `device`: NCCL would round their sums on every device on its way.
+void bring_by_nccl(std::span<std::vector<Tensor>> lists, Device device) {
+  if (lists.empty()) return;
+  const std::vector<Device> devices = devices_of(lists[0]);
+  std::vector<Tensor> tensors, copies;
+  for (std::vector<Tensor>& list : lists) {
+    for (Tensor& t : list) {
+      if (t.device() == device) continue;
+      tensors.push_back(t);
+      t = copies.emplace_back(empty_like(t, TensorOptions(device)));
+    }
+  }
+  cuda::nccl::gather(tensors, copies, devices);
 }
 
 std::vector<Tensor> sum_on_each(TensorList tensors, Devices devices) {
-  if (are_added_by_nccl(tensors) && !is_low_precision(tensors[0].dtype())) {
+  if (suit_nccl(tensors) && !is_low_precision(tensors[0].dtype()) && cuda::nccl::serves(devices)) {
     std::vector<Tensor> sums;
     for (const Tensor& t : tensors) sums.push_back(empty_like(t));
     cuda::nccl::all_reduce(tensors, sums);
@@ -217,9 +251,47 @@ Tensor joined(TensorList tensors, Device device, std::int64_t dim) {
   return out;
 }
 
+/// `dim` counted from the front; `what` names the function in errors.
+std::int64_t axis_of(const char* what, const Tensor& x, std::int64_t dim) {
+  const std::int64_t rank = x.dim();
+  check<ValueError>(dim >= -rank && dim < rank, what, ": ", describe(x), " has no dimension ", dim);
+  return dim < 0 ? dim + rank : dim;
+}
+
+void check_pieces(const Tensor& x, IntArrayRef lengths, std::size_t devices, std::int64_t axis) {
+  check<ValueError>(lengths.size() == devices, "comm::scatter: got ", lengths.size(), " lengths for ", devices,
+                    " devices");
+  std::int64_t sum = 0;
+  for (const std::int64_t length : lengths) {
+    check<ValueError>(length >= 0, "comm::scatter: a piece cannot have the length ", length);
+    sum += length;
+  }
+  check<ValueError>(sum == x.size(axis), "comm::scatter: pieces of ", lengths, " do not make up ", describe(x),
+                    " along dimension ", axis);
+}
+
+void check_defined(const char* what, TensorList tensors) {
+  check<ValueError>(!tensors.empty(), what, ": there are no tensors");
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    check<ValueError>(tensors[i].defined(), what, ": tensor ", i, " is undefined");
+  }
+}
+
+/// Undefined ones fit. Along `except` they may differ.
+void check_sizes(const char* what, TensorList tensors, std::int64_t except = -1) {
+  const auto first = std::ranges::find_if(tensors, [](const Tensor& t) { return t.defined(); });
+  for (const Tensor& t : tensors) {
+    bool fits = !t.defined() || t.dim() == first->dim();
+    for (std::int64_t i = 0; t.defined() && fits && i < t.dim(); ++i) fits = i == except || t.size(i) == first->size(i);
+    check<ValueError>(fits, what, ": ", describe(t), " does not go with ", describe(*first));
+  }
+}
+
 }  // namespace
 
 void copy_elements(const Tensor& from, const Tensor& to) {
+  check<ValueError>(from.sizes().equals(to.sizes()), "comm::copy_elements: ", describe(from), " does not fit into ",
+                    describe(to));
   if (!has_same_bytes(from, to)) {
     to.detach().copy_(from.detach());
   } else if (from.numel() > 0) {
@@ -243,6 +315,9 @@ void copy_elements(std::span<const Spread> spreads, Devices devices) {
 }
 
 std::vector<Tensor> scatter(const Tensor& x, IntArrayRef lengths, Devices devices, std::int64_t dim) {
+  check_defined("comm::scatter", x);
+  dim = axis_of("comm::scatter", x, dim);
+  check_pieces(x, lengths, devices.size(), dim);
   std::vector<Tensor> pieces;
   {
     const ContextScope plain = plain_scope();
@@ -257,6 +332,9 @@ std::vector<Tensor> scatter(const Tensor& x, IntArrayRef lengths, Devices device
 }
 
 Tensor gather(TensorList tensors, Device device, std::int64_t dim) {
+  check_defined("comm::gather", tensors);
+  dim = axis_of("comm::gather", tensors[0], dim);
+  check_sizes("comm::gather", tensors, dim);
   std::vector<Tensor> out;
   {
     const ContextScope plain = plain_scope();
@@ -267,39 +345,61 @@ Tensor gather(TensorList tensors, Device device, std::int64_t dim) {
 }
 
 std::vector<Tensor> broadcast(const Tensor& x, Devices devices) {
+  check_defined("comm::broadcast", x);
   std::vector<Tensor> copies;
   {
     const ContextScope plain = plain_scope();
     for (const Device device : devices) copies.push_back(alias(x).to(TensorOptions(device)));
   }
-  if (records(x)) adopt(std::make_shared<BroadcastNode>(x), copies);
+  if (records(x)) adopt(std::make_shared<BroadcastNode>(x, copies.size()), copies);
   return copies;
 }
 
-std::shared_ptr<Node> broadcast_node(const Tensor& x, Devices devices) {
-  if (!needs_grad(x)) return nullptr;
-  auto node = std::make_shared<BroadcastNode>(x);
-  for (const Device device : devices) {
-    GradTarget target(x);
-    target.device = device;
-    node->expect(std::move(target));
+std::shared_ptr<Node> broadcast_node(TensorList tensors, Devices devices, Dtype dtype) {
+  if (tensors.empty()) return nullptr;
+  auto node = std::make_shared<BroadcastNode>(tensors, devices.size());
+  for (const Tensor& x : tensors) {
+    for (const Device device : devices) {
+      GradTarget target(x);
+      target.device = device;
+      if (dtype != Dtype::Undefined) target.dtype = dtype;
+      node->expect(std::move(target));
+    }
   }
   return node;
 }
 
-Tensor reduce_add(TensorList tensors, Device device) {
-  const auto is_there = [&](const Tensor& t) { return t.defined() && t.device() == device; };
-  if (std::ranges::any_of(tensors, is_there) && are_added_by_nccl(tensors)) {
-    // NCCL would round sums of 16 bits on every device on its way.
-    if (is_low_precision(tensors[0].dtype())) return added_here(brought_by_nccl(tensors, device), device);
-    const Tensor sum = empty_like(*std::ranges::find_if(tensors, is_there));
-    cuda::nccl::reduce(tensors, sum);
-    return sum;
+std::vector<Tensor> reduce_add(std::span<const TensorList> lists, Device device) {
+  for (const TensorList& tensors : lists) check_sizes("comm::reduce_add", tensors);
+  std::vector<Tensor> sums(lists.size());
+  std::vector<cuda::nccl::Sum> wide;
+  std::vector<std::vector<Tensor>> narrow;
+  std::vector<std::size_t> narrow_at;
+  for (const std::size_t i : added_by_nccl(lists, device)) {
+    if (is_low_precision(lists[i][0].dtype())) {
+      narrow.emplace_back(lists[i].begin(), lists[i].end());
+      narrow_at.push_back(i);
+    } else {
+      sums[i] = empty_like(lists[i][0], TensorOptions(device));
+      wide.push_back({lists[i], sums[i]});
+    }
   }
-  return added_here(tensors, device);
+  if (!wide.empty()) cuda::nccl::reduce(wide);
+  bring_by_nccl(narrow, device);
+  for (std::size_t n = 0; n < narrow.size(); ++n) sums[narrow_at[n]] = added_here(narrow[n], device);
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    if (!sums[i].defined()) sums[i] = added_here(lists[i], device);
+  }
+  return sums;
 }
 
+Tensor reduce_add(TensorList tensors, Device device) { return reduce_add(std::span(&tensors, 1), device)[0]; }
+
 std::vector<Tensor> all_reduce(TensorList tensors, std::vector<Edge> edges) {
+  check_defined("comm::all_reduce", tensors);
+  check_sizes("comm::all_reduce", tensors);
+  check<ValueError>(edges.size() == tensors.size(), "comm::all_reduce: got ", edges.size(), " edges for ",
+                    tensors.size(), " tensors");
   std::vector<Device> devices;
   for (const Tensor& t : tensors) devices.push_back(t.device());
   std::vector<Tensor> sums;

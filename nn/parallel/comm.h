@@ -34,13 +34,15 @@ Tensor gather(TensorList tensors, Device device, std::int64_t dim);
 /// float32.
 std::vector<Tensor> broadcast(const Tensor& x, Devices devices);
 
-/// The node of such a broadcast, for copies that exist already: the k-th has the edge {node, k}. Null when x needs no
-/// gradient.
-std::shared_ptr<Node> broadcast_node(const Tensor& x, Devices devices);
+/// The node of a broadcast of tensors of one device, for copies that exist already: the k-th copy of tensors[i] has the
+/// edge {node, i * devices.size() + k}. The copies are of another dtype if one is given. Null without tensors.
+std::shared_ptr<Node> broadcast_node(TensorList tensors, Devices devices, Dtype dtype = Dtype::Undefined);
 
 /// The sum of tensors of one shape, on `device`. They travel in their own dtype; those of 16 bits are added in float32,
 /// and so is the result. Undefined ones count as zero.
 Tensor reduce_add(TensorList tensors, Device device);
+/// The sum of each list, all of them together where NCCL serves the devices.
+std::vector<Tensor> reduce_add(std::span<const TensorList> lists, Device device);
 
 /// One tensor from each device and where its gradient goes (nowhere is allowed); each device gets the sum of all.
 /// Backward does the same with the gradients.

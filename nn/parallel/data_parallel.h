@@ -7,6 +7,8 @@
 // The functions it is made of stand alone: see functions.h.
 #pragma once
 
+#include <atomic>
+
 #include "core/arg.h"
 #include "nn/any.h"
 #include "nn/parallel/functions.h"
@@ -43,9 +45,9 @@ class Engine {
   const DataParallelOptions& options() const { return options_; }
   nested::Distribution distribution() const { return {devices_, options_.dim(), options_.split()}; }
   nested::Joint& joint() { return joint_; }
-  void reset() { replicas_.clear(); }
+  void reset();
   void check_module() const { check_placement(*module_, devices_[0]); }
-  /// Binds `count` replicas and runs forward(k, replica) for each.
+  /// Binds `count` replicas and runs forward(k, replica) for each. One call at a time: a second one throws.
   void run(std::size_t count, const std::function<void(std::size_t, Module&)>& forward);
 
  private:
@@ -54,6 +56,7 @@ class Engine {
   std::vector<Device> devices_;
   nested::Joint joint_{kCPU};
   Replicas replicas_;
+  std::atomic<bool> runs_ = false;
 };
 
 /// Whether M's forward takes a share of such arguments.
@@ -141,7 +144,8 @@ template <class M> class DataParallelImpl : public Module, public parallel::Sign
  public:
   /// With exactly one device, the module is moved there.
   explicit DataParallelImpl(std::shared_ptr<M> wrapped, DataParallelOptions options = {})
-      : module(register_module("module", std::move(wrapped))), call_(module, std::move(options)) {
+      : module(register_module("module", std::move(wrapped))) {
+    call_.emplace(module, std::move(options));
     if (devices().size() == 1) module->to(devices()[0]);
     parallel::warn_of_imbalance(devices());
   }
@@ -152,18 +156,43 @@ template <class M> class DataParallelImpl : public Module, public parallel::Sign
   /// <device>" before its message.
   template <class... Args>
   requires parallel::Callable<M, Args...>
-  auto forward(const Args&... args) { return call_(args...); }
+  auto forward(const Args&... args) { return (*call_)(args...); }
+
+  /// Another one with the same options and a copy of the module, which must have a clone().
+  std::shared_ptr<Module> clone(const optional<Device>& device = nullopt) const override {
+    auto copy = std::make_shared<DataParallelImpl>(copy_of(*module, device), options());
+    copy->take_over(*this, copy->module);
+    return copy;
+  }
 
   void pretty_print(std::ostream& out) const override { out << kPrintPrefix << "DataParallel"; }
-  const std::vector<Device>& devices() const { return call_.engine().devices(); }
-  const DataParallelOptions& options() const { return call_.engine().options(); }
+  const std::vector<Device>& devices() const { return call_->engine().devices(); }
+  const DataParallelOptions& options() const { return call_->engine().options(); }
   /// The next forward makes new replicas.
-  void reset_replicas() { call_.engine().reset(); }
+  void reset_replicas() { call_->engine().reset(); }
 
   std::shared_ptr<M> module;
 
  private:
-  parallel::Call<M> call_;
+  static std::shared_ptr<M> copy_of(const M& original, const optional<Device>& device) {
+    auto copy = std::dynamic_pointer_cast<M>(original.clone(device));
+    check<TypeError>(copy != nullptr, "DataParallel: clone() of ", original.display_name(), " gives another type");
+    return copy;
+  }
+  /// Mode, hooks and names of the other one.
+  void take_over(const DataParallelImpl& other, std::shared_ptr<M> own) {
+    static_cast<Module&>(*this) = other;
+    module = replace_module("module", std::move(own));
+  }
+  void clone_(Module& other, const optional<Device>& device) override {
+    const auto* const from = dynamic_cast<DataParallelImpl*>(&other);
+    check<TypeError>(from != nullptr, "clone: the submodule is a ", type_name(typeid(other)), ", in the copy a ",
+                     type_name(typeid(*this)));
+    take_over(*from, copy_of(*from->module, device));
+    call_.emplace(module, from->options());
+  }
+
+  std::optional<parallel::Call<M>> call_;
 };
 
 /// The holder: `DataParallel parallel(net)`, `DataParallel parallel(net, {0, 1})`, or with DataParallelOptions.

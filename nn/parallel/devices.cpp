@@ -44,8 +44,10 @@ std::vector<Device> DeviceIds::resolve(const Module& module) const {
 }
 
 std::vector<Device> all_cuda_devices() {
+  const int count = cuda::device_count();
   std::vector<Device> devices;
-  for (int i = 0; i < cuda::device_count(); ++i) devices.emplace_back(kCUDA, static_cast<DeviceIndex>(i));
+  devices.reserve(static_cast<std::size_t>(count));
+  for (int i = 0; i < count; ++i) devices.emplace_back(kCUDA, static_cast<DeviceIndex>(i));
   return devices;
 }
 

@@ -19,6 +19,7 @@ namespace halftone::nn::parallel {
 /// value, when tensors differ in length along dim or have no such dimension.
 template <class T>
 auto scatter(const T& value, const std::vector<Device>& devices, std::int64_t dim = 0, Split split = Split::Chunks) {
+  check<ValueError>(!devices.empty(), "scatter: there are no devices to scatter to");
   nested::Distribution parts(devices, dim, split);
   std::vector<nested::Share<T>> values;
   for (auto& share : nested::distribute<T>(parts, std::tie(value))) values.push_back(std::move(std::get<0>(share)));
@@ -41,6 +42,7 @@ template <class T> T gather(const std::vector<T>& values, Device device, std::in
 /// when a tensor of the module is not on the first device.
 template <class M>
 std::vector<std::shared_ptr<M>> replicate(const std::shared_ptr<M>& module, const std::vector<Device>& devices) {
+  check<ValueError>(module != nullptr, "replicate: the module is a null pointer");
   std::vector<std::shared_ptr<M>> made;
   if (devices.empty()) return made;
   const std::vector<Device> resolved = DeviceIds(devices).resolve(*module);
@@ -112,6 +114,8 @@ auto parallel_apply(const Modules& modules, std::vector<Input> inputs,
   using M = detail::Pointee<typename Modules::value_type>;
   using Arguments = std::decay_t<decltype(detail::as_arguments(inputs[0]))>;
   detail::check_counts(modules.size(), inputs.size(), on ? on->size() : modules.size());
+  for (const auto& module : modules)
+    check<ValueError>(detail::pointer(module) != nullptr, "parallel_apply: a module is a null pointer");
   std::vector<Device> devices = on.value_or(std::vector<Device>());
   for (std::size_t i = devices.size(); i < inputs.size(); ++i) devices.push_back(detail::device_of(inputs[i]));
   std::vector<std::optional<detail::Returned<M, Arguments>>> outputs(modules.size());

@@ -16,7 +16,8 @@ Group::Sums Group::sum(std::size_t rank, const Tensor& x, double number, const c
   meeting->brought[rank] = x.detach();
   if (context.record) meeting->edges[rank] = edge_of(x);
   meeting->number += number;
-  if (++meeting->arrived == devices_.size()) finish(*meeting);
+  if (!meeting->failure) compare(*meeting, rank, what);
+  if (++meeting->arrived == devices_.size() && !meeting->failure) finish(*meeting);
   changed_.notify_all();
 
   // Who has gone and was here is no loss.
@@ -31,6 +32,19 @@ Group::Sums Group::sum(std::size_t rank, const Tensor& x, double number, const c
                    devices_[std::min(lost, devices_.size() - 1)],
                    ", which has ended without calling it; every replica must call it equally often");
   return {meeting->sums[rank], meeting->number};
+}
+
+// What the newcomer brings, with what is there.
+void Group::compare(Meeting& meeting, std::size_t rank, const char* what) const {
+  const Tensor& own = meeting.brought[rank];
+  for (std::size_t k = 0; k < devices_.size(); ++k) {
+    const Tensor& other = meeting.brought[k];
+    if (!other.defined() || (own.sizes().equals(other.sizes()) && own.dtype() == other.dtype())) continue;
+    meeting.failure = std::make_exception_ptr(
+        ValueError(str(what, ": replica ", rank, " on ", devices_[rank], " brings ", describe(own), ", but replica ", k,
+                       " on ", devices_[k], " brings ", describe(other), "; all must bring the same")));
+    return;
+  }
 }
 
 void Group::finish(Meeting& meeting) const {

@@ -21,8 +21,8 @@ class Group {
     double number;
   };
   /// The sum of what all replicas bring, for each of them, once all have come. The tensors have one shape; the sum is
-  /// differentiable, in backward too. `what` names the caller in errors. Throws Abandoned when a replica has ended
-  /// without coming.
+  /// differentiable, in backward too. `what` names the caller in errors. Throws ValueError, in all of them, when the
+  /// tensors differ in sizes or dtype, and Abandoned when a replica has ended without coming.
   Sums sum(std::size_t rank, const Tensor& x, double number, const char* what);
   /// This replica has ended: nobody is to wait for it.
   void leave(std::size_t rank);
@@ -36,6 +36,7 @@ class Group {
     std::size_t arrived = 0;
     std::exception_ptr failure;
   };
+  void compare(Meeting& meeting, std::size_t rank, const char* what) const;
   void finish(Meeting& meeting) const;
 
   std::vector<Device> devices_;

@@ -1,7 +1,8 @@
-// Arguments and results of any shape: tensors in tuples, vectors, maps and optionals are found, divided among devices
-// and joined again, and everything around them is built anew as it was.
+// Arguments and results of any shape: tensors in tuples, arrays, vectors, maps, optionals and structs are found,
+// divided among devices and joined again, and everything around them is built anew as it was.
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <map>
 #include <optional>
@@ -46,12 +47,54 @@ template <template <class...> class Template, class... Args>
 inline constexpr bool is_a<Template<Args...>, Template> = true;
 
 template <class T> inline constexpr bool is_map = is_a<T, std::map> || is_a<T, std::unordered_map>;
+template <class T> inline constexpr bool is_array = false;
+template <class T, std::size_t N> inline constexpr bool is_array<std::array<T, N>> = true;
+
+/// A struct of the user that says what it holds:
+/// `template <class Self> static auto fields(Self& self) { return std::tie(self.x, self.y); }`
+template <class T>
+concept HasFields = requires(T& value) {
+  T::fields(value);
+};
+
+/// What initialises a field of any type, or one that holds an H.
+struct Anything {
+  template <class T> operator T() const;
+};
+template <class H> struct Holding { operator H() const; };
+struct Nothing {};
+
+template <class T, class Last, std::size_t... I> constexpr bool takes(std::index_sequence<I...>) {
+  return requires { T{(static_cast<void>(I), Anything())..., Last()}; };
+}
+/// Whether field `n` of an aggregate holds an H. What takes everything, like a std::any, does not count.
+template <class T, class H, std::size_t n> constexpr bool holds_at() {
+  using Before = std::make_index_sequence<n>;
+  return takes<T, Holding<H>>(Before()) && !takes<T, Nothing>(Before());
+}
+/// Whether an aggregate has tensors among its first eight fields, but no fields() that would show them.
+template <class T> constexpr bool hides_tensors() {
+  if constexpr (std::is_class_v<T> && std::is_aggregate_v<T> && !HasFields<T>) {
+    return []<std::size_t... I>(std::index_sequence<I...>) {
+      return ((holds_at<T, Tensor, I>() || holds_at<T, std::vector<Tensor>, I>()) || ...);
+    }
+    (std::make_index_sequence<8>());
+  }
+  return false;
+}
 
 template <class T> struct Holds;
 /// Whether a T can hold tensors.
 template <class T> inline constexpr bool holds_tensors = Holds<T>::value;
 
-template <class T> struct Holds { static constexpr bool value = std::is_same_v<T, Tensor>; };
+template <class T> struct Holds {
+  static_assert(!hides_tensors<T>(),
+                "DataParallel: this struct holds tensors that nobody would divide; give it fields(), see HasFields");
+  static constexpr bool value = std::is_same_v<T, Tensor>;
+};
+template <HasFields T> struct Holds<T> : Holds<std::decay_t<decltype(T::fields(std::declval<T&>()))>> {};
+template <class T> struct Holds<T&> : Holds<T> {};  // a field
+template <class T, std::size_t N> struct Holds<std::array<T, N>> : Holds<T> {};
 template <class T> struct Holds<Broadcast<T>> : Holds<T> {};
 template <class T> struct Holds<std::optional<T>> : Holds<T> {};
 template <class T, class A> struct Holds<std::vector<T, A>> : Holds<T> {};
@@ -64,6 +107,15 @@ template <class A, class B> struct Holds<std::pair<A, B>> {
 template <class... Ts> struct Holds<std::tuple<Ts...>> { static constexpr bool value = (holds_tensors<Ts> || ...); };
 
 // ------------------------------------------------------------------------------------------------ one value
+
+/// A map like T with other items.
+template <class Item, class K, class V, class C, class A> std::map<K, Item, C> with_items(const std::map<K, V, C, A>&);
+template <class Item, class K, class V, class H, class E, class A>
+std::unordered_map<K, Item, H, E> with_items(const std::unordered_map<K, V, H, E, A>&);
+template <class Item, class K, class V> OrderedDict<K, Item> with_items(const OrderedDict<K, V>&);
+template <class T, class Old, class Item>
+using WithItems = typename std::conditional_t<std::is_same_v<Old, Item>, std::type_identity<T>,
+                                              std::type_identity<decltype(with_items<Item>(std::declval<T>()))>>::type;
 
 /// `value` with every tensor replaced by `leaf(tensor, path, whole)`, and every Broadcast by what it holds. `whole` is
 /// true inside a Broadcast. Containers are visited in their order; what cannot hold tensors is copied.
@@ -82,16 +134,30 @@ template <class T, class Leaf> auto rebuild(const T& value, const Path& path, Le
     for (std::size_t i = 0; i < value.size(); ++i) out.push_back(rebuild(value[i], path.at(i), leaf, whole));
     return out;
   } else if constexpr (is_map<T>) {
-    T out;
+    using Old = typename T::mapped_type;
+    WithItems<T, Old, decltype(rebuild(std::declval<const Old&>(), path, leaf, whole))> out;
     for (const auto& [key, item] : value) out.emplace(key, rebuild(item, path.at_key(key), leaf, whole));
     return out;
   } else if constexpr (is_a<T, OrderedDict>) {
-    T out(value.key_description());
+    using Old = std::decay_t<decltype(value.begin()->value())>;
+    WithItems<T, Old, decltype(rebuild(std::declval<const Old&>(), path, leaf, whole))> out(value.key_description());
     for (const auto& item : value) out.insert(item.key(), rebuild(item.value(), path.at_key(item.key()), leaf, whole));
     return out;
   } else if constexpr (is_a<T, std::pair>) {
     auto first = rebuild(value.first, path.at(0), leaf, whole);  // in order
     return std::pair(std::move(first), rebuild(value.second, path.at(1), leaf, whole));
+  } else if constexpr (is_array<T>) {
+    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+      using Result = std::array<decltype(rebuild(value[0], path, leaf, whole)), sizeof...(I)>;
+      return Result{{rebuild(value[I], path.at(I), leaf, whole)...}};
+    }
+    (std::make_index_sequence<std::tuple_size_v<T>>());
+  } else if constexpr (HasFields<T>) {
+    T out = value;
+    std::size_t i = 0;
+    const auto replace = [&](auto& field) { field = rebuild(std::as_const(field), path.at(i++), leaf, whole); };
+    std::apply([&](auto&... fields) { (replace(fields), ...); }, T::fields(out));
+    return out;
   } else {
     static_assert(is_a<T, std::tuple>);
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -255,8 +321,17 @@ template <class T> T join(const std::vector<const T*>& parts, const Path& path, 
     T out(parts[0]->key_description());
     join_items(parts, path, how, [&](const auto& key, auto value) { out.insert(key, std::move(value)); });
     return out;
+  } else if constexpr (HasFields<T>) {
+    T out = *parts[0];
+    const auto one = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+      const auto get = [](const T& part, std::size_t) { return &std::get<I>(T::fields(part)); };
+      std::get<I>(T::fields(out)) = join(members(parts, get), path.at(I), how);
+    };
+    [&]<std::size_t... I>(std::index_sequence<I...>) { (one(std::integral_constant<std::size_t, I>()), ...); }
+    (std::make_index_sequence<std::tuple_size_v<decltype(T::fields(out))>>());
+    return out;
   } else {
-    static_assert(is_a<T, std::tuple> || is_a<T, std::pair>);
+    static_assert(is_a<T, std::tuple> || is_a<T, std::pair> || is_array<T>);
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
       return T{join(members(parts, [](const T& part, std::size_t) { return &std::get<I>(part); }), path.at(I), how)...};
     }

@@ -46,7 +46,7 @@ class Replicas {
   void enter(std::size_t k);
   /// After the forward of `count` replicas, if all went well.
   void finish(std::size_t count, Buffers policy);
-  /// After it in any case.
+  /// After it in any case, in the caller's thread.
   void release();
   /// Lets batch norms of all replicas find each other; null ends it.
   void join(Group* group, std::size_t count);
@@ -65,11 +65,14 @@ class Replicas {
   std::shared_ptr<Module> make_one(Device device) const;
   void pair(Module& original, Module& copy, const std::string& path, std::size_t k);
   void pair_tensors(const Module& original, Module& copy, const std::string& path, std::size_t k);
+  void pair_tensor(const std::string& name, const Tensor& original, const Tensor& copy, std::size_t k, bool is_buffer);
+  void guess(const Module& module);
+  void take_over(std::size_t k, bool has_values);
   static std::vector<const void*> parts_of(const Module& module);
   void follow(std::size_t k);
   void bind_values(Source& source, std::size_t k, bool deferred, Update& update);
-  void bind_casts(Source& source, std::size_t count, Update& update);
-  void bind_edges(Source& source, std::size_t count);
+  void bind_casts(Source& source, std::size_t count, Dtype low, Update& update);
+  void bind_edges(std::size_t count);
   void run(std::span<const Update> values, std::span<const Update> casts, std::size_t count);
   void average_buffers(std::size_t count);
 

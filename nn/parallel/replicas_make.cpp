@@ -1,5 +1,6 @@
 // Replicas are made, and their tensors paired with the original's, by name.
 #include <algorithm>
+#include <set>
 #include <typeinfo>
 
 #include "autograd/context.h"
@@ -67,7 +68,11 @@ void Replicas::make() {
   });
   for (const Device device : devices_) modules_.push_back(make_one(device));
   pairs_.resize(devices_.size());
-  for (std::size_t k = 0; k < devices_.size(); ++k) pair(*original_, *modules_[k], "", k);
+  for (std::size_t k = 0; k < devices_.size(); ++k) {
+    pair(*original_, *modules_[k], "", k);
+    if (k > 0) take_over(k, factory_ == nullptr);
+  }
+  guess(*original_);
   parts_ = parts_of(*original_);
   for (const auto& source : sources_) kept_.push_back(source->tensor.impl());
   for (const auto& child : original_->named_modules("", false)) kept_.push_back(child.value());
@@ -118,16 +123,52 @@ void Replicas::pair_tensors(const Module& original, Module& copy, const std::str
       if (!other->defined()) continue;
       check<ValueError>(!other->is_same(item.value()), "DataParallel: the replica shares '", name,
                         "' with the module; its factory must make a module with tensors of its own");
-      const auto same = [&](const auto& s) { return s->tensor.is_same(item.value()); };
-      auto found = std::ranges::find_if(sources_, same);
-      if (found == sources_.end()) {
-        const bool is_buffer = registry == &Module::buffers_;
-        const bool may_be_cast = !is_buffer && !original.is_normalization();
-        sources_.push_back(std::make_unique<Source>(Source{name, item.value(), is_buffer, may_be_cast, false, {}}));
-        sources_.back()->copies.resize(devices_.size());
-        found = sources_.end() - 1;
-      }
-      (*found)->copies[k].handles.push_back(*other);
+      pair_tensor(name, item.value(), *other, k, registry == &Module::buffers_);
+    }
+  }
+}
+
+void Replicas::pair_tensor(const std::string& name, const Tensor& original, const Tensor& copy, std::size_t k,
+                           bool is_buffer) {
+  Source* paired = nullptr;
+  for (const auto& source : sources_) {
+    if (source->tensor.is_same(original)) paired = source.get();
+    const auto is_it = [&](const Tensor& handle) { return handle.is_same(copy); };
+    check<ValueError>(source->tensor.is_same(original) || std::ranges::none_of(source->copies[k].handles, is_it),
+                      "DataParallel: in the replica '", name, "' is the same tensor as '", source->name,
+                      "', in the module it is another; its factory must make a module that shares the same tensors");
+  }
+  if (!paired) {
+    sources_.push_back(std::make_unique<Source>(Source{name, original, is_buffer, false, false, {}}));
+    paired = sources_.back().get();
+    paired->copies.resize(devices_.size());
+  }
+  paired->copies[k].handles.push_back(copy);
+}
+
+// A tensor that several layers have is cast when one of them wants that.
+void Replicas::guess(const Module& module) {
+  for (const auto& item : module.parameters_) {
+    const auto is_it = [&](const auto& source) { return source->tensor.is_same(item.value()); };
+    const auto found = std::ranges::find_if(sources_, is_it);
+    if (found == sources_.end()) continue;
+    const bool is_cast = module.products_read_parameters();
+    (*found)->may_be_cast |= is_cast;
+    (*found)->needs_bytes |= !is_cast;
+  }
+  for (const auto& child : module.children_) guess(*child.value());
+}
+
+// Tensors that share memory get some of their own, for each is bound alone; a clone has the values already.
+void Replicas::take_over(std::size_t k, bool has_values) {
+  std::set<const Storage*> taken;
+  for (const auto& source : sources_) {
+    Copy& copy = source->copies[k];
+    const Tensor& bytes = copy.handles[0];
+    if (!taken.insert(bytes.storage().get()).second) {
+      bytes.set_data(empty_like(bytes));
+    } else if (has_values && bytes.dtype() == source->tensor.dtype()) {
+      copy.note_bytes(source->tensor);
     }
   }
 }

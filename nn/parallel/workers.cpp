@@ -129,7 +129,9 @@ class Crew {
   }
   ~Crew() {
     left_.wait();
-    for (std::unique_ptr<Worker>& worker : workers_) Store::instance().give_back(std::move(worker));
+    // The last first: the next call takes them in the same order, so each goes on working with its device.
+    for (auto worker = workers_.rbegin(); worker != workers_.rend(); ++worker)
+      Store::instance().give_back(std::move(*worker));
   }
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
@@ -153,7 +155,9 @@ template <class E> void throw_prefixed(const std::exception& error, const std::s
   if (typeid(error) == typeid(E)) throw E(prefix + error.what());
 }
 
-[[noreturn]] void throw_again(const std::exception_ptr& failure, const std::string& prefix) {
+/// Where an exception has no place for it, a warning says whose it is.
+[[noreturn]] void throw_again(const std::exception_ptr& failure, const std::string& who) {
+  const std::string prefix = who + ": ";
   try {
     std::rethrow_exception(failure);
   } catch (Error& error) {
@@ -169,6 +173,10 @@ template <class E> void throw_prefixed(const std::exception& error, const std::s
     throw_prefixed<std::domain_error>(error, prefix);
     throw_prefixed<std::length_error>(error, prefix);
     throw_prefixed<std::out_of_range>(error, prefix);
+    warn(who + " failed: " + error.what());
+    throw;
+  } catch (...) {
+    warn(who + " failed with an exception that has no message");
     throw;
   }
 }
@@ -187,7 +195,7 @@ void throw_first(std::span<const std::exception_ptr> failures, std::span<const D
   for (const bool secondary : {false, true}) {
     for (std::size_t k = 0; k < failures.size(); ++k) {
       if (failures[k] && is_abandoned(failures[k]) == secondary)
-        throw_again(failures[k], str("replica ", k, " on ", devices[k], ": "));
+        throw_again(failures[k], str("replica ", k, " on ", devices[k]));
     }
   }
 }

@@ -22,7 +22,8 @@ class Abandoned : public Error {
 /// caller's context (gradients recorded or not, autocast, anomaly mode, observer) and have devices[k] as the current
 /// device. Waits until all have ended; then the first failure by k is thrown again, as the object it was, with "replica
 /// k on <device>: " before its message. That goes for Error and what derives from it and for the exceptions of
-/// <stdexcept>; others keep their message. `group`, if there is one, learns of each that ends.
+/// <stdexcept>; others keep their message, and a warning says whose they are. `group`, if there is one, learns of each
+/// that ends.
 void run_replicas(std::span<const Device> devices, const std::function<void(std::size_t)>& job, Group* group = nullptr);
 
 /// How many threads wait for work.

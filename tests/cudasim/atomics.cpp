@@ -80,6 +80,6 @@ unsigned short atomicCAS(unsigned short* address, unsigned short expected, unsig
   return update(address, [=](unsigned short old) { return old == expected ? value : old; });
 }
 
-void __threadfence() { block.threads[block.current].fenced = true; }
+void __threadfence() { note_fence(); }
 void __threadfence_block() {}
 void __threadfence_system() { __threadfence(); }

@@ -20,11 +20,18 @@ struct Fiber;
 enum class State : unsigned char { unborn, running, ready, at_barrier, in_warp, exited };
 enum class Barrier : unsigned char { plain, any, all, count };
 
+// What a __threadfence covers, by ticks: the thread's own accesses before `own`, its warp's before `warp`, the block's
+// before `barrier`. 0: there was none.
+struct Fence {
+  std::uint32_t own = 0, warp = 0, barrier = 0;
+};
+
 struct Thread {
   State state = State::unborn;
   Barrier barrier = Barrier::plain;
   WarpOp op = WarpOp::sync;
-  bool fenced = false;  // has called __threadfence
+  Fence fence;            // its last one
+  bool has_seen = false;  // called an atomic after a fence: it sees what earlier blocks published
   unsigned mask = 0;
   int argument = 0, width = 0;
   std::uint64_t value = 0, result = 0;
@@ -54,7 +61,9 @@ struct Block {
   std::uint32_t serial = 0, first_serial = 1;  // its own, and that of its launch's first block
   // Time within a block: advances whenever threads meet. What happened before barrier_tick is ordered before now.
   std::uint32_t tick = 1, barrier_tick = 1;
-  bool has_published = false;  // some thread called an atomic after a fence
+  // The first thread that called an atomic after a fence, and when: those that meet it see as much.
+  unsigned seen_by = kNobody;
+  std::uint32_t seen_tick = 0;
 };
 
 extern Grid& grid;

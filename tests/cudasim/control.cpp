@@ -66,16 +66,17 @@ std::map<std::string, std::uint64_t> launches_by_kernel_name() {
   return locked([] { return world().launches; });
 }
 
-void fail_call(Kind kind, std::uint64_t n) {
+void fail_call(Kind kind, std::uint64_t n, std::uint64_t times) {
   locked([&] {
     Failures& failures = world().failures;
     const auto i = static_cast<std::size_t>(kind);
-    failures.fail_at[i] = failures.made[i] + n;
+    failures.first_to_fail[i] = failures.made[i] + n;
+    failures.last_to_fail[i] = failures.made[i] + n + times - 1;
   });
 }
 
 void clear_failures() {
-  locked([] { world().failures.fail_at = {}; });
+  locked([] { world().failures.first_to_fail = world().failures.last_to_fail = {}; });
 }
 
 std::uint64_t calls_made(Kind kind) {
@@ -90,6 +91,20 @@ std::size_t live_allocations() {
   return locked([] {
     std::size_t sum = 0;
     for (const Device& d : world().devices) sum += d.heap.count();
+    return sum;
+  });
+}
+
+std::size_t live_pinned_blocks() {
+  return locked([] { return world().pinned.size(); });
+}
+std::size_t live_events() {
+  return locked([] { return world().events.size(); });
+}
+std::size_t live_streams() {
+  return locked([] {
+    std::size_t sum = 0;
+    for (const Device& d : world().devices) sum += d.streams.size();
     return sum;
   });
 }

@@ -33,11 +33,15 @@ void copy_now(void* to, const void* from, std::size_t bytes) {
 }
 
 void count_copy(const void* to, const void* from) {
+  const void* on_device = in_arenas(to) ? to : from;
+  const bool pageable = place_of(to) == Place::pageable || place_of(from) == Place::pageable;
+  if (pageable && in_arenas(on_device)) ++device(device_of(on_device)).counters.pageable_copies;
   if (in_arenas(to) && in_arenas(from)) {
     Counters& counters = device(device_of(from)).counters;
     ++(device_of(to) == device_of(from) ? counters.device_to_device : counters.peer_copies);
   } else if (in_arenas(to)) {
-    ++device(device_of(to)).counters.host_to_device;
+    Counters& counters = device(device_of(to)).counters;
+    ++counters.host_to_device;
   } else if (in_arenas(from)) {
     ++device(device_of(from)).counters.device_to_host;
   }

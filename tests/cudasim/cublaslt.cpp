@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <vector>
 
 #include <cudasim/library.h>
 #include "tests/cudasim/library_values.h"
@@ -136,6 +137,37 @@ bool writes_matrix(const Layout& l, void* data) {
   return true;
 }
 
+/// The columns of all of a batch's matrices.
+std::vector<cudasim::Run> runs_of(const Layout& l, const void* data) {
+  std::vector<cudasim::Run> runs;
+  const std::size_t size = cudasim::bytes_of(l.type);
+  for (std::int64_t i = 0; i < (l.stride == 0 ? 1 : l.batch); ++i) {
+    const char* const matrix = static_cast<const char*>(matrix_at(l, data, i));
+    for (std::uint64_t col = 0; col < l.cols; ++col) {
+      runs.push_back(cudasim::run_of(matrix + col * static_cast<std::uint64_t>(l.leading) * size, l.rows * size));
+    }
+  }
+  return runs;
+}
+
+/// What is written shares no memory with what is read, but for C in D's own place.
+bool is_apart(const Call& call) {
+  const Problem& p = call.p;
+  const bool in_place = call.c == call.d && p.c.leading == p.d.leading && p.c.stride == p.d.stride;
+  std::vector<cudasim::Run> given;
+  const auto add = [&](const std::vector<cudasim::Run>& runs) { given.insert(given.end(), runs.begin(), runs.end()); };
+  add(runs_of(p.a, call.a));
+  add(runs_of(p.b, call.b));
+  if (!in_place) add(runs_of(p.c, call.c));
+  if (p.desc.epilogue == CUBLASLT_EPILOGUE_BIAS) {
+    add({cudasim::run_of(p.desc.bias, p.m * cudasim::bytes_of(p.d.type))});
+  }
+  const std::vector<cudasim::Run> result = runs_of(p.d, call.d);
+  if (cudasim::overlap(given, result)) return false;
+  add(result);
+  return call.workspace_bytes == 0 || !cudasim::overlap(given, {cudasim::run_of(call.workspace, call.workspace_bytes)});
+}
+
 double element(const Layout& l, const void* data, bool transposed, std::uint64_t row, std::uint64_t col, bool tf32) {
   if (transposed) std::swap(row, col);
   const double value =
@@ -190,6 +222,7 @@ const char* cublasLtGetStatusName(cublasStatus_t status) {
     case CUBLAS_STATUS_NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
     case CUBLAS_STATUS_ALLOC_FAILED: return "CUBLAS_STATUS_ALLOC_FAILED";
     case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
+    case CUBLAS_STATUS_ARCH_MISMATCH: return "CUBLAS_STATUS_ARCH_MISMATCH";
     case CUBLAS_STATUS_EXECUTION_FAILED: return "CUBLAS_STATUS_EXECUTION_FAILED";
     case CUBLAS_STATUS_INTERNAL_ERROR: return "CUBLAS_STATUS_INTERNAL_ERROR";
     default: return "CUBLAS_STATUS_NOT_SUPPORTED";
@@ -287,6 +320,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   *returned = 0;
+  if (cudasim::library_call_fails("cublasLtMatmulAlgoGetHeuristic")) return CUBLAS_STATUS_INTERNAL_ERROR;
   Problem p{};
   if (const cublasStatus_t status = describe(desc, a, b, c, d, p); status != CUBLAS_STATUS_SUCCESS) return status;
   if (is_misaligned(p.a) || is_misaligned(p.b) || is_misaligned(p.d)) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -314,6 +348,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t* algo, void* workspace,
                               std::size_t workspace_bytes, cudaStream_t stream) {
   if (!is_current(handle) || !alpha || !beta || !a || !b || !c || !d || !algo) return CUBLAS_STATUS_INVALID_VALUE;
+  if (cudasim::device_of(stream) != handle->device) return CUBLAS_STATUS_INVALID_VALUE;
   Problem p{};
   if (const cublasStatus_t status = describe(desc, a_layout, b_layout, c_layout, d_layout, p);
       status != CUBLAS_STATUS_SUCCESS) {
@@ -331,6 +366,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     return CUBLAS_STATUS_INVALID_VALUE;
   if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS && desc->bias == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
   const Call call{p, factor(p.desc.scale, alpha), factor(p.desc.scale, beta), a, b, c, d, workspace, needed};
+  if (!is_apart(call)) return CUBLAS_STATUS_INVALID_VALUE;
   const cudaError_t status = cudasim::enqueue_library_call(stream, "cublasLtMatmul", [call] { run(call); });
   return status == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }

@@ -114,8 +114,16 @@ std::vector<Algorithm> algorithms(const Problem& p) {
   return {{0, bytes, false}, {1, 0, true}};
 }
 
-template <class Perf> cudnnStatus_t list(const Problem& p, int requested, int* returned, Perf* results) {
-  if (requested < 1 || returned == nullptr || results == nullptr) return CUDNN_STATUS_BAD_PARAM;
+bool is_current(cudnnHandle_t handle) {
+  int device = -1;
+  return handle != nullptr && cudaGetDevice(&device) == cudaSuccess && device == handle->device;
+}
+
+/// The candidates, without running them.
+template <class Perf>
+cudnnStatus_t list(cudnnHandle_t handle, const Problem& p, int requested, int* returned, Perf* results) {
+  if (!is_current(handle) || requested < 1 || returned == nullptr || results == nullptr) return CUDNN_STATUS_BAD_PARAM;
+  if (cudasim::library_call_fails("cudnnGet")) return CUDNN_STATUS_INTERNAL_ERROR;
   *returned = 0;
   for (const Algorithm& a : algorithms(p)) {
     if (*returned == requested) break;
@@ -220,6 +228,22 @@ bool may_touch(const Call& call) {
   return call.workspace_bytes == 0 || cudasim::library_writes(call.workspace, call.workspace_bytes);
 }
 
+/// The result shares no memory with the two that are read, and the workspace with none of the three.
+bool is_apart(const Call& call) {
+  const struct {
+    Result which;
+    const void* data;
+  } tensors[] = {{Result::x, call.x}, {Result::w, call.w}, {Result::y, call.y}};
+  std::vector<cudasim::Run> given, result;
+  for (const auto& t : tensors) {
+    const auto bytes = static_cast<std::size_t>(elements_of(call.p, t.which)) * cudasim::bytes_of(call.p.type);
+    (t.which == call.p.result ? result : given).push_back(cudasim::run_of(t.data, bytes));
+  }
+  if (cudasim::overlap(given, result)) return false;
+  given.push_back(result.front());
+  return call.workspace_bytes == 0 || !cudasim::overlap(given, {cudasim::run_of(call.workspace, call.workspace_bytes)});
+}
+
 void run(const Call& call) {
   if (!may_touch(call)) return;
   const Problem& p = call.p;
@@ -244,11 +268,6 @@ void run(const Call& call) {
   }
 }
 
-bool is_current(cudnnHandle_t handle) {
-  int device = -1;
-  return handle != nullptr && cudaGetDevice(&device) == cudaSuccess && device == handle->device;
-}
-
 constexpr std::size_t kAlignment = 16;  // the kernels load 16 bytes at once
 
 cudnnStatus_t convolve(cudnnHandle_t handle, const char* name, cudnnStatus_t described, Call call, const void* alpha,
@@ -265,6 +284,7 @@ cudnnStatus_t convolve(cudnnHandle_t handle, const char* name, cudnnStatus_t des
   if (chosen == all.end()) return CUDNN_STATUS_NOT_SUPPORTED;
   if (call.workspace_bytes < chosen->workspace) return CUDNN_STATUS_BAD_PARAM_SIZE_INSUFFICIENT;
   call.workspace_bytes = chosen->workspace;
+  if (!is_apart(call)) return CUDNN_STATUS_BAD_PARAM;
   const cudaDataType_t scale = call.p.type == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F;
   call.alpha = cudasim::load(scale, alpha, 0);
   call.beta = cudasim::load(scale, beta, 0);
@@ -278,6 +298,7 @@ cudnnStatus_t find(cudnnHandle_t handle, cudnnStatus_t described, Call call, int
                    Perf* results) {
   if (described != CUDNN_STATUS_SUCCESS) return described;
   if (!is_current(handle) || requested < 1 || !returned || !results) return CUDNN_STATUS_BAD_PARAM;
+  if (cudasim::library_call_fails("cudnnFind")) return CUDNN_STATUS_INTERNAL_ERROR;
   cudaStreamCaptureStatus capturing{};
   if (cudaStreamIsCapturing(handle->stream, &capturing) != cudaSuccess || capturing != cudaStreamCaptureStatusNone) {
     return CUDNN_STATUS_EXECUTION_FAILED;
@@ -330,6 +351,7 @@ const char* cudnnGetErrorString(cudnnStatus_t status) {
     case CUDNN_STATUS_BAD_PARAM_NULL_POINTER: return "CUDNN_STATUS_BAD_PARAM_NULL_POINTER";
     case CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER: return "CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER";
     case CUDNN_STATUS_BAD_PARAM_SIZE_INSUFFICIENT: return "CUDNN_STATUS_BAD_PARAM_SIZE_INSUFFICIENT";
+    case CUDNN_STATUS_BAD_PARAM_STREAM_MISMATCH: return "CUDNN_STATUS_BAD_PARAM_STREAM_MISMATCH";
     case CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH: return "CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH";
     case CUDNN_STATUS_NOT_SUPPORTED: return "CUDNN_STATUS_NOT_SUPPORTED";
     case CUDNN_STATUS_NOT_SUPPORTED_LAYOUT: return "CUDNN_STATUS_NOT_SUPPORTED_LAYOUT";
@@ -349,6 +371,7 @@ cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
 cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) { return destroy(handle); }
 cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
   if (!is_current(handle)) return CUDNN_STATUS_BAD_PARAM;
+  if (cudasim::device_of(stream) != handle->device) return CUDNN_STATUS_BAD_PARAM_STREAM_MISMATCH;
   handle->stream = stream;
   return CUDNN_STATUS_SUCCESS;
 }
@@ -419,7 +442,7 @@ cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(cudnnHandle_t handle, cudnn
   Problem p;
   const cudnnStatus_t status = describe(Result::y, x, w, convolution, y, p);
   if (status != CUDNN_STATUS_SUCCESS) return status;
-  return is_current(handle) ? list(p, requested, returned, results) : CUDNN_STATUS_BAD_PARAM;
+  return list(handle, p, requested, returned, results);
 }
 
 cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle_t handle, cudnnFilterDescriptor_t w,
@@ -430,7 +453,7 @@ cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle_t handle, 
   Problem p;
   const cudnnStatus_t status = describe(Result::x, dx, w, convolution, dy, p);
   if (status != CUDNN_STATUS_SUCCESS) return status;
-  return is_current(handle) ? list(p, requested, returned, results) : CUDNN_STATUS_BAD_PARAM;
+  return list(handle, p, requested, returned, results);
 }
 
 cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnnHandle_t handle, cudnnTensorDescriptor_t x,
@@ -441,7 +464,7 @@ cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnnHandle_t handle
   Problem p;
   const cudnnStatus_t status = describe(Result::w, x, dw, convolution, dy, p);
   if (status != CUDNN_STATUS_SUCCESS) return status;
-  return is_current(handle) ? list(p, requested, returned, results) : CUDNN_STATUS_BAD_PARAM;
+  return list(handle, p, requested, returned, results);
 }
 
 cudnnStatus_t cudnnFindConvolutionForwardAlgorithmEx(cudnnHandle_t handle, cudnnTensorDescriptor_t x_desc,

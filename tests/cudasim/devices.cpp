@@ -35,6 +35,7 @@ cudaError_t cudaSetDevice(int index) {
   return api(Call::uncounted, [&] {
     if (!exists(index)) return cudaErrorInvalidDevice;
     host().device = index;
+    ++device(index).counters.contexts;
     return cudaSuccess;
   });
 }

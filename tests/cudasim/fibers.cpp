@@ -190,7 +190,9 @@ void run_block(unsigned threads) {
   block.count = block.live = threads;
   block.waiting = block.in_warps = block.born = 0;
   block.tick = block.barrier_tick = 1;
-  block.has_published = block.is_abandoned = false;
+  block.is_abandoned = false;
+  block.seen_tick = 0;
+  block.seen_by = kNobody;
   for (unsigned i = 0; i < threads; ++i) block.threads[i] = Thread{};
   ready_first = ready_count = 0;
   scheduler.thread = kNobody;

@@ -15,13 +15,29 @@ void access(const volatile void* address, std::size_t bytes, Mode mode, void* pc
 }
 }  // namespace
 
+#if CUDASIM_HAS_CHECKS
+// What the check of alignment hands over, as GCC lays it out.
+struct TypeMismatch {
+  const char* file;
+  std::uint32_t line, column;
+  const void* type;
+  unsigned char log_alignment, kind;
+};
+
+extern "C" void __ubsan_handle_type_mismatch_v1(TypeMismatch* data, std::uintptr_t address) {
+  const std::size_t alignment = std::size_t{1} << data->log_alignment;
+  if (!in_kernel || !watching || address % alignment == 0) return;
+  refuse_misaligned(address, alignment, data->file, data->line);
+}
+#endif
+
 #define CUDASIM_HOOK(bytes)                                                                                          \
   void __tsan_read##bytes(void* p) { access(p, bytes, Mode::read, __builtin_return_address(0)); }                    \
   void __tsan_write##bytes(void* p) { access(p, bytes, Mode::write, __builtin_return_address(0)); }                  \
   void __tsan_unaligned_read##bytes(void* p) { access(p, bytes, Mode::read, __builtin_return_address(0), false); }   \
   void __tsan_unaligned_write##bytes(void* p) { access(p, bytes, Mode::write, __builtin_return_address(0), false); } \
   void __tsan_volatile_read##bytes(void* p) { access(p, bytes, Mode::read, __builtin_return_address(0)); }           \
-  void __tsan_volatile_write##bytes(void* p) { access(p, bytes, Mode::write, __builtin_return_address(0)); }         \
+  void __tsan_volatile_write##bytes(void* p) { access(p, bytes, Mode::store, __builtin_return_address(0)); }         \
   static_assert(bytes > 0)
 
 // Atomics really happen. The order the caller asked for is never stronger than this.
@@ -37,7 +53,7 @@ void access(const volatile void* address, std::size_t bytes, Mode mode, void* pc
     return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                                \
   }                                                                                                             \
   void __tsan_atomic##bits##_store(volatile type* p, type value, int) {                                         \
-    access(p, sizeof(type), Mode::write, __builtin_return_address(0));                                          \
+    access(p, sizeof(type), Mode::store, __builtin_return_address(0));                                          \
     __atomic_store_n(p, value, __ATOMIC_SEQ_CST);                                                               \
   }                                                                                                             \
   type __tsan_atomic##bits##_exchange(volatile type* p, type value, int) {                                      \

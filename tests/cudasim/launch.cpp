@@ -69,7 +69,6 @@ void run_kernel(const KernelCall& call, const std::string& name, const dim3& blo
     begin_block_order(i);
     block.first_warp = static_cast<unsigned>(draw() % ((count + kWarp - 1) / kWarp));
     run_block(count);
-    end_block_order();
   }
   block.is_abandoned = false;
   end_watch();

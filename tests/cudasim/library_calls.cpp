@@ -99,6 +99,13 @@ cudaError_t enqueue_library_call(cudaStream_t stream, const char* name, std::fun
   });
 }
 
+int device_of(cudaStream_t stream) {
+  return locked([&] {
+    const CUstream_st* s = find_stream(stream);
+    return s ? s->queue->device : -1;
+  });
+}
+
 bool library_call_fails(const char*) {
   return locked([] { return chosen_to_fail(Call::library); });
 }

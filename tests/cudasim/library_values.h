@@ -1,9 +1,12 @@
 // Values in device memory as the simulated libraries compute with them: in float, or double for double, rounded once
 // when they are stored.
 #pragma once
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 #include <library_types.h>
 #include "core/float16.h"
@@ -16,6 +19,25 @@ inline bool is_16_bit(cudaDataType_t type) { return type == CUDA_R_16F || type =
 
 inline bool is_aligned(const void* pointer, std::size_t to) {
   return reinterpret_cast<std::uintptr_t>(pointer) % to == 0;
+}
+
+/// Memory without gaps: its first byte, and the byte behind its last.
+using Run = std::pair<std::uintptr_t, std::uintptr_t>;
+
+inline Run run_of(const void* first, std::size_t bytes) {
+  const auto start = reinterpret_cast<std::uintptr_t>(first);
+  return {start, start + bytes};
+}
+
+/// Whether two operands, each of runs, share a byte.
+inline bool overlap(std::vector<Run> a, std::vector<Run> b) {
+  std::sort(a.begin(), a.end());
+  std::sort(b.begin(), b.end());
+  for (std::size_t i = 0, j = 0; i < a.size() && j < b.size();) {
+    if (a[i].first < b[j].second && b[j].first < a[i].second) return true;
+    a[i].second <= b[j].second ? ++i : ++j;
+  }
+  return false;
 }
 
 /// What tensor cores keep of a float's fraction.

@@ -33,6 +33,7 @@ void die(std::uintptr_t start, std::size_t bytes) {
 std::uintptr_t allocate(Device& d, std::size_t bytes, bool pooled,
                         std::map<std::uintptr_t, PendingFree>* reusable = nullptr) {
   ++d.counters.allocations;
+  if (!pooled) ++d.counters.blocking_allocations;
   std::uintptr_t start = d.heap.allocate(bytes, pooled, reusable);
   if (start == 0) {
     // Memory that other streams have freed but not yet given back may help.
@@ -108,6 +109,7 @@ cudaError_t cudaMallocAsync(void** pointer, std::size_t bytes, cudaStream_t stre
 
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   return api(Call::uncounted, [&] {
+    ++current_device().counters.contexts;
     CUstream_st* s = find_stream(stream);
     if (!s) return cudaErrorInvalidResourceHandle;
     if (pointer == nullptr) return cudaSuccess;
@@ -234,6 +236,7 @@ cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned flags) {
     void* memory = std::aligned_alloc(kPage, (bytes + kPage - 1) / kPage * kPage);
     if (memory == nullptr) return cudaErrorMemoryAllocation;
     std::memset(memory, kPoison, bytes);
+    ++current_device().counters.blocking_allocations;
     world().pinned[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, flags, host().device};
     *pointer = memory;
     return cudaSuccess;

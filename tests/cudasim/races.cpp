@@ -2,20 +2,59 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace cudasim::detail {
 namespace {
 std::uint32_t next_serial = 1;
-std::vector<bool>& published = *new std::vector<bool>;  // by block of this launch
+// The fences that a block's threads followed by an atomic.
+struct Publication {
+  struct Of {
+    unsigned thread;
+    Fence fence;
+  };
+  std::uint32_t barrier = 0;  // the latest of all
+  std::vector<Of> threads;
+
+  void add(unsigned thread, const Fence& fence) {
+    barrier = std::max(barrier, fence.barrier);
+    const auto same = std::find_if(threads.begin(), threads.end(), [&](const Of& of) { return of.thread == thread; });
+    if (same == threads.end()) {
+      threads.push_back({thread, fence});
+    } else {
+      same->fence = fence;
+    }
+  }
+};
+std::vector<Publication>& published = *new std::vector<Publication>;  // by block of this launch
+
+bool covers(const Publication& publication, Access access) {
+  if (access.tick() < publication.barrier) return true;
+  for (const Publication::Of& of : publication.threads) {
+    if (access.thread() == of.thread && access.tick() < of.fence.own) return true;
+    if (access.thread() / kWarp == of.thread / kWarp && access.tick() < of.fence.warp) return true;
+  }
+  return false;
+}
+
+// The running thread comes after an atomic by which it or its block saw what others published.
+bool has_seen() {
+  const Thread& me = block.threads[block.current];
+  if (me.has_seen || block.seen_by == kNobody) return me.has_seen;
+  const bool same_warp = block.seen_by / kWarp == block.current / kWarp;
+  return block.seen_tick < block.barrier_tick || (same_warp && block.seen_tick < me.warp_tick);
+}
 
 // A block that published its writes (a fence, then an atomic) comes before one that did the same later: the way a last
 // block collects what the others left.
-bool is_published(std::uint32_t serial) { return block.has_published && published[serial - block.first_serial]; }
+bool is_published(Access earlier) {
+  return has_seen() && covers(published[earlier.serial() - block.first_serial], earlier);
+}
 
 bool is_unordered(Access earlier) {
   if (earlier.serial() < block.first_serial) return false;  // of an earlier launch
-  if (earlier.serial() != block.serial) return !is_published(earlier.serial());
+  if (earlier.serial() != block.serial) return !is_published(earlier);
   if (earlier.thread() == block.current || earlier.tick() < block.barrier_tick) return false;
   if (earlier.thread() / kWarp != block.current / kWarp) return true;
   const Thread& me = block.threads[block.current];
@@ -88,9 +127,19 @@ void begin_block_order(std::uint64_t number) {
   published.resize(grid.count);  // blocks come in any order
 }
 
-void end_block_order() { published[block.serial - block.first_serial] = block.has_published; }
+void note_fence() {
+  Thread& me = block.threads[block.current];
+  me.fence = {++block.tick, me.warp_tick, block.barrier_tick};
+}
 
 void note_atomic() {
-  if (block.threads[block.current].fenced) block.has_published = true;
+  Thread& me = block.threads[block.current];
+  if (me.fence.own == 0) return;
+  me.has_seen = true;
+  if (block.seen_by == kNobody) {
+    block.seen_by = block.current;
+    block.seen_tick = block.tick;
+  }
+  published[block.serial - block.first_serial].add(block.current, me.fence);
 }
 }  // namespace cudasim::detail

@@ -17,12 +17,14 @@ struct Access {
 };
 constexpr std::uint32_t kLastTick = 0x1ffff;
 
-enum class Mode { read, write, atomic };
+// A store is one that may meet others, by an atomic or through a volatile pointer.
+enum class Mode { read, write, atomic, store };
+inline bool overwrites(Mode mode) { return mode == Mode::write || mode == Mode::store; }
 
 // The running thread's access, but for its mask.
 inline std::uint64_t present_access(Mode mode) {
   return std::uint64_t{block.serial} << 32 | std::uint64_t{block.tick} << 15 |
-         std::uint64_t{mode == Mode::atomic} << 14 | std::uint64_t{block.current} << 4;
+         std::uint64_t{mode == Mode::atomic || mode == Mode::store} << 14 | std::uint64_t{block.current} << 4;
 }
 
 // Notes an access to some of a cell's bytes; returns an earlier one that conflicts with it and is not ordered before
@@ -31,7 +33,7 @@ std::uint64_t note_access(Cell& cell, unsigned mask, Mode mode, std::uint64_t pr
 
 void begin_launch_order();
 void begin_block_order(std::uint64_t number);
-void end_block_order();
-// The running thread calls an atomic function: after a fence this publishes what its block has written.
+// The running thread calls __threadfence, or an atomic function: that publishes what its last fence covers.
+void note_fence();
 void note_atomic();
 }  // namespace cudasim::detail

@@ -66,7 +66,8 @@ bool chosen_to_fail(Call kind) {
   for (const Kind each : {Kind::allocation, Kind::launch, Kind::library, Kind::copy, Kind::any}) {
     if (!counts_as(kind, each)) continue;
     const auto i = static_cast<std::size_t>(each);
-    if (++failures.made[i] == failures.fail_at[i]) chosen = true;
+    const std::uint64_t call = ++failures.made[i];
+    if (call >= failures.first_to_fail[i] && call <= failures.last_to_fail[i]) chosen = true;
   }
   return chosen;
 }
@@ -87,6 +88,7 @@ cudaError_t enter(Call kind) {
   start();
   if (w.in_host_function) return cudaErrorNotPermitted;
   if (w.count == 0) return cudaErrorNoDevice;
+  if (kind != Call::uncounted) ++current_device().counters.contexts;
   // What frees, destroys or asks works on: after reset_errors nothing shall have leaked.
   if (kind != Call::uncounted && current_device().sticky != cudaSuccess) return current_device().sticky;
   return chosen_to_fail(kind) ? fitting_error(kind) : cudaSuccess;

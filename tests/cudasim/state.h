@@ -102,8 +102,8 @@ struct Pinned {
 enum class Call { allocation, launch, library, copy, other, uncounted };
 
 struct Failures {
-  std::array<std::uint64_t, 5> made{};  // by Kind
-  std::array<std::uint64_t, 5> fail_at{};
+  std::array<std::uint64_t, 5> made{};                           // by Kind
+  std::array<std::uint64_t, 5> first_to_fail{}, last_to_fail{};  // none: 0
 };
 
 struct World {

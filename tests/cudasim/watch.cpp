@@ -30,7 +30,7 @@ std::string place(std::uintptr_t pc) {
 }
 
 const char* verb(Mode mode) {
-  constexpr const char* kVerbs[] = {"reads", "writes", "changes by an atomic"};
+  constexpr const char* kVerbs[] = {"reads", "writes", "changes by an atomic", "stores"};
   return kVerbs[static_cast<int>(mode)];
 }
 
@@ -108,9 +108,9 @@ void check_device_access(std::uintptr_t address, std::size_t bytes, Mode mode, s
       refuse("out of bounds or freed", address + i, bytes - i, mode, pc);
     }
     is_defined = false;
-    if (mode == Mode::write) state[i] = defined;
+    if (overwrites(mode)) state[i] = defined;
   }
-  if (!is_defined && mode != Mode::write) {
+  if (!is_defined && !overwrites(mode)) {
     complain("uninitialised memory: " + describe_thread(block.current) + " " + what_happens(address, bytes, mode), pc);
     std::fill_n(state, bytes, defined);  // said once
   }
@@ -130,7 +130,7 @@ void check_shared_access(SharedRegion& region, std::uintptr_t address, std::size
       shared_cell.defined = 0;
       shared_cell.cell = {};  // every block has shared memory of its own
     }
-    if (mode != Mode::write && (mask & ~shared_cell.defined) != 0) {
+    if (!overwrites(mode) && (mask & ~shared_cell.defined) != 0) {
       complain("uninitialised memory: " + describe_thread(block.current) + " " + what_happens(address, bytes, mode),
                pc);
     }
@@ -155,7 +155,7 @@ void check_access(std::uintptr_t address, std::size_t bytes, Mode mode, std::uin
   // What the standard library shares with the kernel's file may be instrumented: its accesses here are not the
   // kernel's.
   const OutsideKernel outside;
-  // GCC calls 16 bytes aligned when 8 of them are, so half of the ways to misalign a vector stay unseen.
+  // GCC calls 16 bytes aligned when 8 of them are; refuse_misaligned() is for the others.
   if (aligned && address % std::min<std::size_t>(bytes, 8) != 0)
     refuse("misaligned address", address, bytes, mode, pc, cudaErrorMisalignedAddress);
   if (in_arenas(address)) {
@@ -166,6 +166,14 @@ void check_access(std::uintptr_t address, std::size_t bytes, Mode mode, std::uin
   find_regions_again();
   shared = shared_regions();
   if (!try_regions(address, bytes, mode, pc)) refuse("host memory dereferenced in a kernel", address, bytes, mode, pc);
+}
+
+void refuse_misaligned(std::uintptr_t address, std::size_t alignment, const char* file, unsigned line) {
+  const OutsideKernel outside;
+  fail_kernel(cudaErrorMisalignedAddress, [&] {
+    return "misaligned address: " + std::string(file) + ":" + std::to_string(line) + " wants a multiple of " +
+           std::to_string(alignment) + " bytes, but is given " + describe_address(address);
+  });
 }
 
 void begin_watch() {

@@ -26,6 +26,9 @@ inline void watch(std::uintptr_t address, std::size_t bytes, Mode mode, void* pc
   check_access(address, bytes, mode, reinterpret_cast<std::uintptr_t>(pc), aligned);
 }
 
+// A kernel's access through a pointer that is not aligned as its type demands.
+[[noreturn]] void refuse_misaligned(std::uintptr_t address, std::size_t alignment, const char* file, unsigned line);
+
 void begin_watch();
 void end_watch();
 // After kernels ran unwatched: what is allocated now may have been written by them.

@@ -29,7 +29,10 @@ void set_quiet(bool quiet);
 struct Counters {
   std::uint64_t launches = 0, library_calls = 0, graph_launches = 0;
   std::uint64_t host_to_device = 0, device_to_host = 0, device_to_device = 0, peer_copies = 0, memsets = 0;
+  std::uint64_t pageable_copies = 0;  // of the copies above: from or to host memory that is not pinned
   std::uint64_t allocations = 0, frees = 0;
+  std::uint64_t blocking_allocations = 0;  // by cudaMalloc, or of pinned memory: they may wait for the device
+  std::uint64_t contexts = 0;    // calls that choose this device or are about it: CUDA makes a context for the first
   std::uint64_t host_waits = 0;  // calls that made the host wait: synchronising calls and blocking copies
 };
 std::vector<Counters> counters();
@@ -37,13 +40,17 @@ void reset_counters();
 std::map<std::string, std::uint64_t> launches_by_kernel_name();
 
 enum class Kind { allocation, launch, library, copy, any };
-// The n-th call of this kind from now on (1 is the next) fails with a fitting error. Once; set it again for more.
-void fail_call(Kind kind, std::uint64_t n);
+// The n-th call of this kind from now on (1 is the next) fails with a fitting error, and so do the `times` - 1 after
+// it.
+void fail_call(Kind kind, std::uint64_t n, std::uint64_t times = 1);
 void clear_failures();
 std::uint64_t calls_made(Kind kind);
 
 std::size_t bytes_in_use(int device);
 std::size_t live_allocations();
+std::size_t live_pinned_blocks();
+std::size_t live_events();
+std::size_t live_streams();
 
 // What the checks found, one text each. A report also makes the next synchronising call fail.
 std::vector<std::string> reports();

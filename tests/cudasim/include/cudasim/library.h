@@ -10,6 +10,9 @@ namespace cudasim {
 // runs.
 cudaError_t enqueue_library_call(cudaStream_t stream, const char* name, std::function<void()> work);
 
+// The device that a stream belongs to; -1 if there is no such stream.
+int device_of(cudaStream_t stream);
+
 // Whether a call that queues nothing, such as creating a handle, was chosen to fail. It counts as a library call.
 bool library_call_fails(const char* name);
 
