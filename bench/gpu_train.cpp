@@ -22,9 +22,7 @@ data::Example<> batch_of(const std::string& name, const GpuOptions& options) {
 /// The net, its images' layout also that of its weights, as the twin's: no convolution then converts one of them.
 std::shared_ptr<Net> make(const NamedNet& named) {
   const std::shared_ptr<Net> net = named.make();
-  if (named.name != "resnet20") return net;
-  for (Tensor& parameter : net->parameters())
-    if (parameter.dim() == 4) parameter.set_data(parameter.detach().contiguous(MemoryFormat::ChannelsLast));
+  if (named.name == "resnet20") net->to(MemoryFormat::ChannelsLast);
   return net;
 }
 

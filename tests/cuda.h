@@ -25,6 +25,11 @@ inline std::vector<Device> cuda_devices() {
 /// by Winograd's or Fourier's transform, which rounds on the way.
 inline bool convolutions_are_sums() { return get_default_device().is_cpu() || HALFTONE_SIMULATED_CUDA; }
 
+/// Skips the test case where there are fewer GPUs.
+inline void need_gpus(int count) {
+  if (cuda::device_count() < count) skip(str("it takes ", count, " GPUs, and there are ", cuda::device_count()));
+}
+
 template <class F> std::string message_of_error(F f) {
   try {
     f();

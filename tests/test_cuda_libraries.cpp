@@ -137,6 +137,7 @@ template <class F> void fail_each_call(cudasim::Kind kind, Device device, std::i
 }  // namespace
 
 TEST_CASE("a library that fails while it looks for an algorithm is asked again", "[cuda][libraries][failures]") {
+  need_gpus(4);
   const Switches before;
   const Device device(kCUDA, 3);
   for (const bool benchmark : {false, true}) {
@@ -197,11 +198,13 @@ ConvShape three_by_three(std::int64_t batch, std::int64_t channels, std::int64_t
 }  // namespace
 
 TEST_CASE("a library that cannot be opened says so, and is opened the next time", "[cuda][libraries][failures]") {
+  need_gpus(4);
   const Work work(Device(kCUDA, 3), 100);
   for (const bool product : {false, true}) fail_to_open(work, product);
 }
 
 TEST_CASE("where there is no memory for a workspace, a convolution does without", "[cuda][libraries][failures]") {
+  need_gpus(3);
   const Switches before;
   const Device device(kCUDA, 2);
   for (const bool benchmark : {false, true}) {
@@ -225,6 +228,7 @@ TEST_CASE("where there is no memory for a workspace, a convolution does without"
 
 TEST_CASE("where there is no memory to time products in, the library's own choice is taken",
           "[cuda][libraries][failures]") {
+  need_gpus(3);
   const Switches before;
   cuda::set_benchmark(true);
   const Device device(kCUDA, 2);
@@ -240,6 +244,7 @@ TEST_CASE("where there is no memory to time products in, the library's own choic
 }
 
 TEST_CASE("an algorithm that fails leaves its place to the next one", "[cuda][libraries][failures]") {
+  need_gpus(2);
   const Switches before;
   const Device device(kCUDA, 1);
   const Work work(device, 400);
@@ -323,6 +328,7 @@ struct DeviceStream {
 
 TEST_CASE("the simulated cuBLASLt refuses another device's stream, and memory both read and written",
           "[cuda][cudasim][libraries]") {
+  need_gpus(2);
   const DeviceStream other(1), stream(0);
   const Tensor buffer = zeros({1024}, on(Device(kCUDA, 0), kFloat32));
   float* const memory = buffer.data_ptr<float>();
@@ -371,6 +377,7 @@ TEST_CASE("the simulated cuBLASLt refuses another device's stream, and memory bo
 
 TEST_CASE("the simulated cuDNN refuses another device's stream, and memory both read and written",
           "[cuda][cudasim][libraries]") {
+  need_gpus(2);
   const DeviceStream other(1), stream(0);
   const Tensor buffer = zeros({1024}, on(Device(kCUDA, 0), kFloat32));
   float* const memory = buffer.data_ptr<float>();

@@ -187,7 +187,7 @@ TEST_CASE("two threads that use several GPUs at once do not wait for each other 
 #if HALFTONE_SIMULATED_CUDA
 
 TEST_CASE("all parameters of a net go to the replicas in one NCCL call", "[cuda][nccl][launches]") {
-  if (cuda::device_count() < 2) skip("it takes 2 GPUs");
+  need_gpus(2);
   const Devices on = cuda_devices();
   nn::Sequential net;
   for (int i = 0; i < 10; ++i) net->push_back(nn::Linear(4, 4));
@@ -210,7 +210,7 @@ TEST_CASE("all parameters of a net go to the replicas in one NCCL call", "[cuda]
 }
 
 TEST_CASE("where NCCL cannot be started GPUs copy to each other, after a warning", "[cuda][nccl]") {
-  if (cuda::device_count() < 3) skip("it takes 3 GPUs");
+  need_gpus(3);
   const Devices on{{kCUDA, 1}, {kCUDA, 2}};  // no other test uses these alone
   warnings.clear();
   const WarningHandler before = set_warning_handler(&remember_warning);
@@ -227,7 +227,7 @@ TEST_CASE("where NCCL cannot be started GPUs copy to each other, after a warning
 }
 
 TEST_CASE("a collective that fails is an error, and the next one starts anew", "[cuda][nccl]") {
-  if (cuda::device_count() < 2) skip("it takes 2 GPUs");
+  need_gpus(2);
   const Devices on = cuda_devices();
   TwoLayers net;
   net->to(on[0]);

@@ -323,6 +323,7 @@ TEST_CASE("captures and replays that fail leave no graph, no leak and a usable d
 
 // Hidden, because a device is set up but once: CTest runs it alone.
 TEST_CASE("a device that cannot be set up leaves nothing behind and can be tried again", "[.cuda_start]") {
+  need_gpus(2);
   const Device device(kCUDA, 1);
   const auto counts = [] {
     return std::array{cudasim::live_allocations(), cudasim::live_pinned_blocks(), cudasim::live_events(),

@@ -511,6 +511,7 @@ TEST_CASE("a forward over two GPUs cannot be captured, and says so", "[cuda][par
 }
 
 TEST_CASE("replicas made inside the forward of replicas do not wait for each other", "[cuda][nccl][threads]") {
+  need_gpus(2);
   const auto on = cuda_devices();
   auto shared = std::make_shared<TwoLayersImpl>();
   shared->to(on[0]);
