@@ -117,6 +117,28 @@ TEST_CASE("a few long rows are cut into shares", "[cuda][rows]") {
   });
 }
 
+TEST_CASE("16-bit elements are folded two batches at a time, and what is left", "[cuda][rows]") {
+  if (!cuda::is_available()) return;
+  for (const std::int64_t n : {8, 500, 4096, 4104, 30001}) {
+    for (const Dtype dtype : {kFloat16, kBFloat16}) {
+      compare(pattern({3, n}, dtype), [](const Tensor& x) {
+        return std::vector<Tensor>{x.sum(1), x.mean(1), x.amax(1), x.t().contiguous().mean(0), x.var(IntArrayRef{1})};
+      });
+    }
+  }
+  for (const Dims& sizes : {Dims{5, 40, 9, 7}, Dims{70, 3, 8, 8}}) {
+    for (const MemoryFormat order : {MemoryFormat::Contiguous, MemoryFormat::ChannelsLast}) {
+      compare(pattern(sizes, kFloat16), [&](const Tensor& given) {
+        const Tensor x = given.contiguous(order).requires_grad_();
+        const Tensor w = full({x.size(1)}, 2, TensorOptions(kFloat32).device(x.device())).requires_grad_();
+        const Tensor y = batch_norm(x, w, {}, {}, {}, true, 0.1, 1e-5);
+        y.backward(given * given);
+        return std::vector<Tensor>{y.detach(), x.grad(), w.grad() / 100};
+      });
+    }
+  }
+}
+
 TEST_CASE("sums are the same in every run", "[cuda][rows]") {
   if (!cuda::is_available()) return;
   const Tensor x = pattern({700, 900}).to(kCUDA);

@@ -41,15 +41,18 @@ template <class Value> struct WeightGradFold {
     double plain, weighted;
   };
   using Near = Acc;
-  static constexpr int kInputs = 4;  // g, x, mean, rstd
+  static constexpr int kInputs = 2;  // g, x
+  const C *mean, *rstd;
   Line dweight, dbias;
 
   __device__ static Acc none() { return {0, 0}; }
   __device__ static Near start(std::int64_t) { return none(); }
-  template <int N> __device__ static void take(Near& near, C (&in)[4][N], const std::int64_t (&)[N]) {
+  template <int N> __device__ void take(Near& near, C (&in)[2][N], const std::int64_t (&row)[N]) const {
     C weighted[N];
 #pragma unroll
-    for (int k = 0; k < N; ++k) weighted[k] = in[0][k] * ((in[1][k] - in[2][k]) * in[3][k]);
+    for (int k = 0; k < N; ++k) {
+      weighted[k] = in[0][k] * ((in[1][k] - mean[row[k]]) * rstd[row[k]]);
+    }
     near = merge(near, {static_cast<double>(sum_of_batch(in[0])), static_cast<double>(sum_of_batch(weighted))});
   }
   __device__ static Acc settle(const Near& near) { return near; }
@@ -91,10 +94,9 @@ void CudaBackend::layer_norm_grad(const Tensor& g, const Tensor& x, const Tensor
           std::array{dense_rows(g, width), dense_rows(x, width), shared_row(weight, 1, 1), dense_rows(dx, width)});
     }
     if (!dweight.defined() && !dbias.defined()) return;
-    const Dims by_column = {width, 1}, by_row = {1, 0};
-    fold(x.device(), WeightGradFold<C>{line_of(dweight), line_of(dbias)}, {rows, width}, 1u,
-         std::array<FoldInput, 4>{FoldInput{memory_of(g), by_column}, FoldInput{memory_of(x), by_column},
-                                  FoldInput{memory_of(mean), by_row}, FoldInput{memory_of(rstd), by_row}});
+    const Dims strides = {width, 1};
+    fold(x.device(), WeightGradFold<C>{mean.data_ptr<C>(), rstd.data_ptr<C>(), line_of(dweight), line_of(dbias)},
+         {rows, width}, 1u, std::array{FoldInput{memory_of(g), strides}, FoldInput{memory_of(x), strides}});
   });
 }
 

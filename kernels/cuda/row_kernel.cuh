@@ -32,8 +32,7 @@ __global__ void __launch_bounds__(Shape::kBlock, 1) compute_rows(Op op, RowJob<k
   RowMemory memory[kOperands];
 #pragma unroll
   for (int k = 0; k < kOperands; ++k) {
-    memory[k] = job.memory[k];
-    if (memory[k].data != nullptr) memory[k].data += offsets[k] * bytes_of_floating(memory[k].dtype);
+    memory[k] = job.memory[k].from(offsets[k]);
   }
   const std::int64_t n = there ? job.n : 0;
   typename Team::Windows windows;
