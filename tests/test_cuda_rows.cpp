@@ -3,6 +3,7 @@
 // real or a simulated one.
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "autograd/ops.h"
@@ -102,6 +103,30 @@ TEST_CASE("more rows than blocks that run at once", "[cuda][rows]") {
   });
   compare(pattern({3, 11000}), [](const Tensor& x) {  // neighbouring rows, a thread for each
     return std::vector<Tensor>{softmax(x, 0), log_softmax(x, 0), x.max(), std::get<1>(x.max(0)), cumsum(x, 0)};
+  });
+  for (const std::int64_t n : {300, 303}) {  // a warp has a row where there are many
+    compare(pattern({1600, n}), [](const Tensor& x) { return std::vector<Tensor>{softmax(x, 1), log_softmax(x, 1)}; });
+  }
+}
+
+TEST_CASE("long rows with infinities and NaN have the CPU's values", "[cuda][rows][softmax]") {
+  if (!cuda::is_available()) return;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const Tensor x = pattern({6, 9000});
+  x[0].slice(0, 0, 5000).fill_(-kInfinity);
+  x[1].fill_(-kInfinity);
+  x[2][8000].fill_(std::numeric_limits<double>::quiet_NaN());
+  x[3][100].fill_(kInfinity);
+  x[4].copy_(arange(9000, kHost) / 50);   // every part of the row is larger than those before it
+  x[5].copy_(arange(9000, kHost) / -50);  // smaller
+  const auto plain = [](const Tensor& t) { return t.masked_fill(t.isnan(), -2000).clamp_min(-1000); };
+  compare(x, [&](const Tensor& t) {
+    const Tensor labels = full({6}, 8999, TensorOptions(kInt64).device(t.device()));
+    Tensor loss = empty({6}, t.options()), lse = empty({6}, t.options());
+    backend(t).cross_entropy(t, labels, {}, -100, 0, loss, lse);
+    std::vector<Tensor> results{softmax(t, 1), log_softmax(t, 1), loss, lse};
+    for (Tensor& each : results) each = cat({plain(each).flatten(), each.isnan().to(kFloat32).flatten()});
+    return results;
   });
 }
 

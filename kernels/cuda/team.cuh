@@ -89,7 +89,9 @@ template <class Value, int Lanes, int Packs, bool Whole> struct TeamShape {
   using C = Value;
   static constexpr int kLanes = Lanes, kPacks = Packs, kSize = kPackSize<C>;
   static constexpr bool kWhole = Whole;
-  static constexpr int kBlock = Lanes > kWarp ? Lanes : kThreads;     // threads of a block
+  static constexpr bool kIsHeavy = Packs > 2;                                       // in registers
+  static constexpr int kBlock = Lanes > kWarp ? Lanes : kIsHeavy ? 128 : kThreads;  // threads of a block
+  static constexpr int kResident = kIsHeavy ? 3 : 1;  // blocks of a multiprocessor that registers suffice for
   static constexpr std::int64_t kStep = std::int64_t{Lanes} * kSize;  // elements that a team loads at once
   static constexpr std::int64_t kReach = kStep * Packs;               // elements that it holds
 };
@@ -178,6 +180,22 @@ template <class TheShape, int Held, int Late, int Outputs> class RowTeam {
     passes(
         n, [&](std::int64_t i) { top = larger(top, f(i)); }, [](std::int64_t) {});
     return together(top, larger);
+  }
+  /// Reads a long row once. The total is NaN if there is nothing but -infinity.
+  template <class F> __device__ auto exp_sum(std::int64_t n, F f) const requires(!Shape::kWhole) {
+    rows::ExpSum<C> sum;
+    for (std::int64_t at = 0; at < n; at += Shape::kReach) {
+      load_held(at, n);
+      C top = sum.top;
+      chunk(
+          first_of(at), n, [&](std::int64_t i) { top = larger(top, f(i)); }, [](std::int64_t) {});
+      sum.raise(top);
+      chunk(
+          first_of(at), n, [&](std::int64_t i) { sum.add(f(i)); }, [](std::int64_t) {});
+    }
+    sum.raise(together(sum.top, larger));
+    sum.total = together(sum.total, [](C a, C b) { return a + b; }) + (sum.top - sum.top);
+    return sum;
   }
   template <class F> __device__ void each(std::int64_t n, F f) const {
     passes(n, f, [&](std::int64_t first) {
