@@ -109,6 +109,15 @@ TEST_CASE("more rows than blocks that run at once", "[cuda][rows]") {
   }
 }
 
+TEST_CASE("layer normalization's sums down many rows agree with the CPU's", "[cuda][rows][layer_norm]") {
+  if (!cuda::is_available()) return;
+  compare(pattern({600, 72}), row_work);
+  compare(pattern({300, 264}, kFloat16), row_work);
+  compare(pattern({101, 261}, kBFloat16), row_work);
+  compare(pattern({40, 520}, kFloat64), row_work);
+  compare(pattern({37, 2000}), row_work);
+}
+
 TEST_CASE("long rows with infinities and NaN have the CPU's values", "[cuda][rows][softmax]") {
   if (!cuda::is_available()) return;
   constexpr double kInfinity = std::numeric_limits<double>::infinity();

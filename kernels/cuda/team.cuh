@@ -160,7 +160,21 @@ template <class TheShape, int Held, int Late, int Outputs> class RowTeam {
   __device__ In<Full> held(int i) const { return {&w_->held[i], &w_->at}; }
   __device__ In<Single> late(int i) const { return {&w_->late[i], &w_->at}; }
   __device__ Out<Single> out(int i) const { return {&w_->out[i], &w_->at}; }
+  /// A sum that a window has at the position at which the team calls.
+  __device__ C& of(Full& window) const { return window.value[Full::place(w_->at)]; }
   __device__ bool leads() const { return lane_ == 0; }
+  /// Goes on to another row, to which `memory` was changed; the first `stay` operands have not changed.
+  template <int stay> __device__ void next(std::int64_t n) const { load_held<stay>(0, n); }
+  /// Writes a window to a row of memory.
+  __device__ void write(const RowMemory& row, const Full& window, std::int64_t n) const {
+#pragma unroll
+    for (int p = 0; p < Shape::kPacks; ++p) {
+      C part[Shape::kSize];
+#pragma unroll
+      for (int k = 0; k < Shape::kSize; ++k) part[k] = window.value[p * Shape::kSize + k];
+      row.store(first_of(p * Shape::kStep), spread(), n, part);
+    }
+  }
   /// Any element of an operand, from memory.
   template <class T> __device__ T read(int operand, std::int64_t i) const {
     T one[1];
@@ -223,9 +237,9 @@ template <class TheShape, int Held, int Late, int Outputs> class RowTeam {
     return chunk + std::int64_t{lane_} * (memory_[0].in_packs ? Shape::kSize : 1);
   }
 
-  __device__ void load_held(std::int64_t chunk, std::int64_t n) const {
+  template <int From = 0> __device__ void load_held(std::int64_t chunk, std::int64_t n) const {
 #pragma unroll
-    for (int i = 0; i < Held; ++i) {
+    for (int i = From; i < Held; ++i) {
       memory_[i].template load<C, Shape::kPacks, Shape::kSize>(first_of(chunk), Shape::kStep, spread(), n,
                                                                w_->held[i].value);
     }
