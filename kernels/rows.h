@@ -2,6 +2,7 @@
 //
 // A team is whoever computes one row: a thread of the CPU (SerialTeam) or a block of threads of a GPU. It offers
 //   max(n, f), sum(n, f)   over f(0) .. f(n - 1); every member gets the result
+//   exp_sum(n, f)          the largest and the sum of e^f in one pass, where a team would read memory in each
 //   each(n, f)             calls f(i) once for every i
 //   keep(n, y, f)          a function with the values of f: one that keeps them in the row y until y is written, or f
 //                          itself where arithmetic costs less than memory
@@ -10,6 +11,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "core/dtype.h"
@@ -48,8 +50,46 @@ template <class T> struct Constant {
 
 // ---------------------------------------------------------------- softmax
 
+/// The sum of e^x of what was met so far, as e^top * total.
+template <class T> struct ExpSum {
+  T top = -std::numeric_limits<T>::infinity(), total = 0;
+
+  /// `to` is no less than what will be added.
+  HD void raise(T to) {
+    using std::exp;
+    if (!(to > top)) return;
+    total *= exp(top - to);
+    top = to;
+  }
+  HD void add(T x) {
+    using std::exp;
+    total += exp(x - (top > -std::numeric_limits<T>::infinity() ? top : T(0)));
+  }
+};
+
+template <class Team, class X> HD auto exp_sum(const Team& team, std::int64_t n, X x) {
+  if constexpr (requires { team.exp_sum(n, x); }) {
+    return team.exp_sum(n, x);
+  } else {
+    const auto top = team.max(n, x);
+    const auto total = team.sum(n, [=](std::int64_t i) {
+      using std::exp;
+      return exp(x(i) - top);
+    });
+    return ExpSum<std::remove_const_t<decltype(top)>>{top, total};
+  }
+}
+
 /// A row of -infinity alone has no distribution and gives NaN.
 template <class Team, class X, class Y> HD void softmax(const Team& team, std::int64_t n, X x, Y y) {
+  if constexpr (requires { team.exp_sum(n, x); }) {
+    const auto sum = team.exp_sum(n, x);
+    const auto scale = 1 / sum.total;
+    return team.each(n, [=](std::int64_t i) {
+      using std::exp;
+      y(i, exp(x(i) - sum.top) * scale);
+    });
+  }
   const auto top = team.max(n, x);
   const auto e = team.keep(n, y, [=](std::int64_t i) {
     using std::exp;
@@ -67,12 +107,8 @@ template <class T> struct LogSumExp {
 
 template <class Team, class X> HD auto log_sum_exp(const Team& team, std::int64_t n, X x) {
   using std::log;
-  const auto top = team.max(n, x);
-  const auto total = team.sum(n, [=](std::int64_t i) {
-    using std::exp;
-    return exp(x(i) - top);
-  });
-  return LogSumExp<std::remove_const_t<decltype(top)>>{top, log(total)};
+  const auto sum = exp_sum(team, n, x);
+  return LogSumExp<std::remove_const_t<decltype(sum.top)>>{sum.top, log(sum.total)};
 }
 
 template <class Team, class X, class Y> HD void log_softmax(const Team& team, std::int64_t n, X x, Y y) {

@@ -41,12 +41,17 @@ struct AdamStep {
   bool maximize = false;
   bool replayed = false;  // the step is part of a captured graph: the host does not count it, however often it runs
 
-  /// The step with the bias corrections that belong to `taken` steps. Two powers: once a block, not once an element.
-  HD AdamStep corrected(double taken) const {
+  /// What corrects the bias of a mean that forgets by `beta` after `taken` steps. A power: once a block, not once an
+  /// element.
+  HD static double bias(double beta, double taken) {
     using std::pow;
+    return 1 - pow(beta, taken);
+  }
+  /// The step with the bias corrections that belong to `taken` steps.
+  HD AdamStep corrected(double taken) const {
     AdamStep f = *this;
-    f.bias1 = 1 - pow(beta1, taken);
-    f.bias2 = 1 - pow(beta2, taken);
+    f.bias1 = bias(beta1, taken);
+    f.bias2 = bias(beta2, taken);
     return f;
   }
 

@@ -3,6 +3,7 @@
 // real or a simulated one.
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "autograd/ops.h"
@@ -103,6 +104,39 @@ TEST_CASE("more rows than blocks that run at once", "[cuda][rows]") {
   compare(pattern({3, 11000}), [](const Tensor& x) {  // neighbouring rows, a thread for each
     return std::vector<Tensor>{softmax(x, 0), log_softmax(x, 0), x.max(), std::get<1>(x.max(0)), cumsum(x, 0)};
   });
+  for (const std::int64_t n : {300, 303}) {  // a warp has a row where there are many
+    compare(pattern({1600, n}), [](const Tensor& x) { return std::vector<Tensor>{softmax(x, 1), log_softmax(x, 1)}; });
+  }
+}
+
+TEST_CASE("layer normalization's sums down many rows agree with the CPU's", "[cuda][rows][layer_norm]") {
+  if (!cuda::is_available()) return;
+  compare(pattern({600, 72}), row_work);
+  compare(pattern({300, 264}, kFloat16), row_work);
+  compare(pattern({101, 261}, kBFloat16), row_work);
+  compare(pattern({40, 520}, kFloat64), row_work);
+  compare(pattern({37, 2000}), row_work);
+}
+
+TEST_CASE("long rows with infinities and NaN have the CPU's values", "[cuda][rows][softmax]") {
+  if (!cuda::is_available()) return;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const Tensor x = pattern({6, 9000});
+  x[0].slice(0, 0, 5000).fill_(-kInfinity);
+  x[1].fill_(-kInfinity);
+  x[2][8000].fill_(std::numeric_limits<double>::quiet_NaN());
+  x[3][100].fill_(kInfinity);
+  x[4].copy_(arange(9000, kHost) / 50);   // every part of the row is larger than those before it
+  x[5].copy_(arange(9000, kHost) / -50);  // smaller
+  const auto plain = [](const Tensor& t) { return t.masked_fill(t.isnan(), -2000).clamp_min(-1000); };
+  compare(x, [&](const Tensor& t) {
+    const Tensor labels = full({6}, 8999, TensorOptions(kInt64).device(t.device()));
+    Tensor loss = empty({6}, t.options()), lse = empty({6}, t.options());
+    backend(t).cross_entropy(t, labels, {}, -100, 0, loss, lse);
+    std::vector<Tensor> results{softmax(t, 1), log_softmax(t, 1), loss, lse};
+    for (Tensor& each : results) each = cat({plain(each).flatten(), each.isnan().to(kFloat32).flatten()});
+    return results;
+  });
 }
 
 TEST_CASE("a few long rows are cut into shares", "[cuda][rows]") {
@@ -115,6 +149,28 @@ TEST_CASE("a few long rows are cut into shares", "[cuda][rows]") {
     return std::vector<Tensor>{x.sum(0), x.var(IntArrayRef{0}), std::get<1>(x.min(0)), x.argmax(),
                                cumsum(x.flatten(), 0)};
   });
+}
+
+TEST_CASE("16-bit elements are folded two batches at a time, and what is left", "[cuda][rows]") {
+  if (!cuda::is_available()) return;
+  for (const std::int64_t n : {8, 500, 4096, 4104, 30001}) {
+    for (const Dtype dtype : {kFloat16, kBFloat16}) {
+      compare(pattern({3, n}, dtype), [](const Tensor& x) {
+        return std::vector<Tensor>{x.sum(1), x.mean(1), x.amax(1), x.t().contiguous().mean(0), x.var(IntArrayRef{1})};
+      });
+    }
+  }
+  for (const Dims& sizes : {Dims{5, 40, 9, 7}, Dims{70, 3, 8, 8}}) {
+    for (const MemoryFormat order : {MemoryFormat::Contiguous, MemoryFormat::ChannelsLast}) {
+      compare(pattern(sizes, kFloat16), [&](const Tensor& given) {
+        const Tensor x = given.contiguous(order).requires_grad_();
+        const Tensor w = full({x.size(1)}, 2, TensorOptions(kFloat32).device(x.device())).requires_grad_();
+        const Tensor y = batch_norm(x, w, {}, {}, {}, true, 0.1, 1e-5);
+        y.backward(given * given);
+        return std::vector<Tensor>{y.detach(), x.grad(), w.grad() / 100};
+      });
+    }
+  }
 }
 
 TEST_CASE("sums are the same in every run", "[cuda][rows]") {

@@ -420,6 +420,12 @@ TEST_CASE("a kernel reads its arguments and constant tables", "[cudasim]") {
   CHECK(launch(nullptr, 1, 100, table_kernel, out.data, table) == cudaSuccess);
   table.offsets = {};  // the launch has its own copy
   CHECK(out.read()[7] == 1 + 7 + 40);
+  int* to = out.data;
+  table.offsets[7] = 50;
+  void* addresses[] = {static_cast<void*>(&to), static_cast<void*>(&table)};
+  CHECK(cudaLaunchKernel(table_kernel, 1, 100, addresses) == cudaSuccess);
+  table.offsets = {};  // so has one by address
+  CHECK(out.read()[7] == 1 + 50 + 40);
   CHECK(cudasim::reports().empty());
 }
 

@@ -169,6 +169,40 @@ TEST_CASE("adaptive_avg_pool agrees with PyTorch", "[kernels][pool]") {
   }
 }
 
+TEST_CASE("channels-last images whose channels fill vectors have the values of contiguous ones", "[kernels][pool]") {
+  constexpr std::int64_t kMany = 16;
+  const Dims in = shape({7, 9}, kBatch, kMany);
+  PoolShape windows = with_average(pool_shape({7, 9}, {3, 2}, {2, 3}, {1, 1}, {1, 1}, true), false, 0),
+            dilated = windows;
+  dilated.window.dilation = {3, 2, 1};
+  dilated.window.out = {window_count(7, 3, 2, 1, 3, true), window_count(9, 2, 3, 1, 2, true), 1};
+  windows.channels = dilated.channels = kMany;
+  for (const Dtype dtype : {kFloat16, kBFloat16, kFloat32, kFloat64, kInt8}) {
+    const auto run = [&](const PoolShape& s, MemoryFormat order, bool averages) {
+      const TensorOptions how = options(dtype, order, 2);
+      const Tensor x = filled(in, how, plane_values(count_elements(in)));
+      Tensor y = empty(shape(out_of(s), kBatch, kMany), how), dx = empty(in, how);
+      Tensor indices = empty(y.sizes(), options(kInt64, order, 2));
+      std::vector<Values> all;
+      ours().max_pool(s, x, y, indices);
+      ours().max_pool_grad(s, y, indices, dx);
+      for (const Tensor& t : {y, indices, dx}) all.push_back(read(t));
+      if (!averages) return all;
+      ours().avg_pool(s, x, y);
+      ours().avg_pool_grad(s, y, dx);
+      for (const Tensor& t : {y, dx}) all.push_back(read(t));
+      ours().adaptive_avg_pool(s, x, y);
+      ours().adaptive_avg_pool_grad(s, y, dx);
+      for (const Tensor& t : {y, dx}) all.push_back(read(t));
+      return all;
+    };
+    INFO(dtype);
+    const bool averages = dtype != kInt8;
+    CHECK(run(windows, MemoryFormat::ChannelsLast, averages) == run(windows, MemoryFormat::Contiguous, averages));
+    CHECK(run(dilated, MemoryFormat::ChannelsLast, false) == run(dilated, MemoryFormat::Contiguous, false));
+  }
+}
+
 TEST_CASE("a NaN wins a maximum, and minus infinity has the position of the first cell", "[kernels][pool]") {
   const double nan = std::nan(""), low = -std::numeric_limits<double>::infinity();
   PoolShape s = pool_shape({2, 4}, {2, 2}, {2, 2}, {0, 0}, {1, 1}, false);

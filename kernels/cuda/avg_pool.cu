@@ -27,7 +27,7 @@ struct Adaptive {
 };
 
 template <class T, class Kind, int Count>
-__global__ void __launch_bounds__(kThreads) average(Pool p, Places places, const T* x, T* y) {
+__global__ void __launch_bounds__(kThreads, 4) average(Pool p, Places places, const T* x, T* y) {
   using C = Compute<T>;
   const std::int64_t n = thread_in_grid();
   if (n >= places.count) return;
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kThreads) average(Pool p, Places places, const
 
 /// A warp an output, for large windows of a contiguous tensor: its lanes read neighbouring cells.
 template <class T, class Kind>
-__global__ void __launch_bounds__(kThreads) average_by_warps(Pool p, Places places, const T* x, T* y) {
+__global__ void __launch_bounds__(kThreads, 4) average_by_warps(Pool p, Places places, const T* x, T* y) {
   using C = Compute<T>;
   const std::int64_t n = thread_in_grid() / kWarp;
   if (n >= places.count) return;
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) average_by_warps(Pool p, Places plac
 
 /// An input cell gets a share of the gradient of every window that it lies in.
 template <class T, class Kind, int Count>
-__global__ void __launch_bounds__(kThreads) gather_shares(Pool p, Places places, const T* g, T* dx) {
+__global__ void __launch_bounds__(kThreads, 4) gather_shares(Pool p, Places places, const T* g, T* dx) {
   using C = Compute<T>;
   const std::int64_t n = thread_in_grid();
   if (n >= places.count) return;

@@ -26,30 +26,76 @@ template <int Operands> struct ChannelRows {
   RowMemory memory[Operands];
   std::int64_t rows, width;
   std::int64_t channels;
-  int lanes;  // threads side by side along a row: a power of two
+  int lanes;   // threads side by side along a row: a power of two
+  bool alike;  // all inputs are of one dtype
 };
 
-/// Element by element of one pack: out = f(in...).
+/// Where a pack begins.
+struct PackPlace {
+  std::int64_t row, at;
+};
+
+/// out = f(k, in...), element by element of a pack.
 template <class C, int kIn, class Formula>
-__device__ void apply_to_pack(const ChannelRows<kIn + 1>& job, std::int64_t row, std::int64_t at, Formula formula) {
-  constexpr int kSize = kPackSize<C>;
-  C in[kIn][kSize], out[kSize];
-  const auto in_row = [&](int k) {
-    RowMemory m = job.memory[k];
-    m.data += row * job.width * bytes_of_floating(m.dtype);
-    return m;
-  };
+__device__ void finish_pack(const ChannelRows<kIn + 1>& job, PackPlace place, const C (&in)[kIn][kPackSize<C>],
+                            const Formula& formula) {
+  C out[kPackSize<C>];
 #pragma unroll
-  for (int k = 0; k < kIn; ++k) in_row(k).template load<C, 1, kSize>(at, 0, job.width, in[k]);
-#pragma unroll
-  for (int k = 0; k < kSize; ++k) {
+  for (int k = 0; k < kPackSize<C>; ++k) {
     if constexpr (kIn == 1) {
       out[k] = formula(k, in[0][k]);
     } else {
       out[k] = formula(k, in[0][k], in[1][k]);
     }
   }
-  in_row(kIn).template store<C, kSize>(at, job.width, out);
+  job.memory[kIn].from(place.row * job.width).store(place.at, 1, job.width, out);
+}
+
+/// The packs at place(first), place(first + step), ... of inputs of type T. All loads come before the first conversion,
+/// and two packs of 2-byte elements are on their way at once, which are as many bytes as one of floats.
+template <class C, class T, int kIn, class Place, class Formula>
+__device__ void apply_typed(const ChannelRows<kIn + 1>& job, std::int64_t first, std::int64_t end, std::int64_t step,
+                            const Place& place, const Formula& formula) {
+  constexpr int kSize = kPackSize<C>, kAhead = sizeof(T) == 2 ? 2 : 1;
+#pragma unroll 1
+  for (std::int64_t i = first; i < end; i += kAhead * step) {
+    Pack<T, kSize> raw[kAhead][kIn];
+#pragma unroll
+    for (int p = 0; p < kAhead; ++p) {
+      if (i + p * step >= end) break;
+      const PackPlace at = place(i + p * step);
+#pragma unroll
+      for (int k = 0; k < kIn; ++k) {
+        raw[p][k] = job.memory[k].from(at.row * job.width).template pack<T, kSize>(at.at, 1, job.width);
+      }
+    }
+#pragma unroll
+    for (int p = 0; p < kAhead; ++p) {
+      if (i + p * step >= end) break;
+      C in[kIn][kSize];
+#pragma unroll
+      for (int k = 0; k < kIn; ++k) widen_pack(raw[p][k], in[k]);
+      finish_pack<C, kIn>(job, place(i + p * step), in, formula);
+    }
+  }
+}
+
+template <class C, int kIn, class Place, class Formula>
+__device__ void apply_to_packs(const ChannelRows<kIn + 1>& job, std::int64_t first, std::int64_t end, std::int64_t step,
+                               const Place& place, const Formula& formula) {
+  if (job.alike) {
+    return visit_as<C>(job.memory[0].dtype,
+                       [&]<class T>(Type<T>) { apply_typed<C, T, kIn>(job, first, end, step, place, formula); });
+  }
+  for (std::int64_t i = first; i < end; i += step) {
+    const PackPlace at = place(i);
+    C in[kIn][kPackSize<C>];
+#pragma unroll
+    for (int k = 0; k < kIn; ++k) {
+      job.memory[k].from(at.row * job.width).template load<C, 1, kPackSize<C>>(at.at, 0, 1, job.width, in[k]);
+    }
+    finish_pack<C, kIn>(job, at, in, formula);
+  }
 }
 
 /// Rows of one channel: `lanes` threads take a row, several rows a block.
@@ -61,14 +107,17 @@ __global__ void __launch_bounds__(kThreads) channel_runs(Op op, ChannelRows<Op::
   const auto formula = op.template of<C>(row % job.channels);
   const std::int64_t first = (std::int64_t{blockIdx.y} * job.lanes + threadIdx.x % job.lanes) * kPackSize<C>;
   const std::int64_t step = std::int64_t{gridDim.y} * job.lanes * kPackSize<C>;
-  for (std::int64_t at = first; at < job.width; at += step) {
-    apply_to_pack<C, Op::kInputs>(job, row, at, [&](int, auto... in) { return formula(in...); });
-  }
+  apply_to_packs<C, Op::kInputs>(
+      job, first, job.width, step,
+      [row](std::int64_t at) {
+        return PackPlace{row, at};
+      },
+      [&](int, auto... in) { return formula(in...); });
 }
 
 /// Rows of all channels: a thread stays with its channels, whose numbers it reads once.
 template <class C, class Op>
-__global__ void __launch_bounds__(kThreads) channel_columns(Op op, ChannelRows<Op::kInputs + 1> job) {
+__global__ void __launch_bounds__(kThreads, 2) channel_columns(Op op, ChannelRows<Op::kInputs + 1> job) {
   constexpr int kSize = kPackSize<C>;
   if (blockIdx.x == 0 && blockIdx.y == 0) op.begin();
   const int rows_of_block = kThreads / job.lanes;
@@ -78,9 +127,12 @@ __global__ void __launch_bounds__(kThreads) channel_columns(Op op, ChannelRows<O
 #pragma unroll
   for (int k = 0; k < kSize; ++k) formulas[k] = op.template of<C>(at + k < job.width ? at + k : at);
   const std::int64_t first = std::int64_t{blockIdx.y} * rows_of_block + threadIdx.x / job.lanes;
-  for (std::int64_t row = first; row < job.rows; row += std::int64_t{gridDim.y} * rows_of_block) {
-    apply_to_pack<C, Op::kInputs>(job, row, at, [&](int k, auto... in) { return formulas[k](in...); });
-  }
+  apply_to_packs<C, Op::kInputs>(
+      job, first, job.rows, std::int64_t{gridDim.y} * rows_of_block,
+      [at](std::int64_t row) {
+        return PackPlace{row, at};
+      },
+      [&](int k, auto... in) { return formulas[k](in...); });
 }
 
 /// The output is the last of the tensors, which all lie in memory as `shape` says.
@@ -88,7 +140,9 @@ template <class C, class Op, std::size_t Operands>
 void run_channels(const ChannelShape& shape, const Op& op, const std::array<const Tensor*, Operands>& tensors) {
   constexpr std::int64_t kSize = kPackSize<C>, kMostBlocks = 65535;
   Gpu& g = gpu(*tensors[0]);
-  ChannelRows<Op::kInputs + 1> job;
+  ChannelRows<Op::kInputs + 1> job{};
+  job.alike = std::all_of(tensors.begin(), tensors.end() - 1,
+                          [&](const Tensor* t) { return t->dtype() == tensors[0]->dtype(); });
   for (std::size_t k = 0; k < Operands; ++k) {
     const Tensor& t = *tensors[k];
     RowMemory& m = job.memory[k];

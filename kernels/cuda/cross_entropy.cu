@@ -51,7 +51,7 @@ struct CrossEntropyLoss {
 };
 
 struct CrossEntropyGrad {
-  static constexpr int kHeld = 0, kLate = 2, kOutputs = 1;  // logits, weights of the classes; dx
+  static constexpr int kHeld = 1, kLate = 1, kOutputs = 1;  // logits; weights of the classes; dx
   Labels labels;
   double smoothing;
   bool weighted;
@@ -62,11 +62,12 @@ struct CrossEntropyGrad {
     using C = typename Team::C;
     const std::int64_t label = there ? labels.of(row, n, nullptr, nullptr) : Labels::kNone;
     const bool counts = label != Labels::kNone;
-    const auto x = team.late(0), w_of_all = team.late(1);
+    const auto x = team.held(0);
+    const auto w_of_all = team.late(0);
     rows::CrossEntropy<C> f{static_cast<C>(smoothing), static_cast<C>(n)};
     if (weighted && smoothing != 0) f.weight_sum = team.sum(n, w_of_all);
     if (!counts) return team.each(n, [&](std::int64_t i) { team.out(0)(i, C(0)); });
-    const WithOne<decltype(team.late(1)), C> w{w_of_all, label, team.template read<C>(1, label)};
+    const WithOne<decltype(team.late(0)), C> w{w_of_all, label, team.template read<C>(1, label)};
     rows::cross_entropy_grad(team, n, f, label, g.load<C>(row), lse.load<C>(row), x, w, team.out(0));
   }
 };

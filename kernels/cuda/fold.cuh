@@ -26,9 +26,64 @@ template <int Inputs> struct Folding {
   int lanes = 1;                        // threads that share an output: a power of two
   bool by_column = false;               // neighbouring threads have neighbouring outputs, or elements of one
   bool in_runs = false;                 // elements of an output lie side by side and aligned: 16-byte loads
+  bool alike = true;                    // all inputs are of one dtype
 };
 
-/// Folds every `lanes`-th element of a share.
+/// One input's batch, which begins at position j: as it lies in memory, so that no conversion waits before all loads
+/// are on their way.
+template <class T, bool InRuns, int Inputs>
+__device__ Pack<T, kBatch> batch_at(const Folding<Inputs>& f, int input, std::int64_t base, std::int64_t j) {
+  const T* const x = static_cast<const T*>(f.in[input].data);
+  if constexpr (InRuns) {
+    return reinterpret_cast<const Pack<T, kBatch>*>(x)[(base + j) / kBatch];
+  } else {
+    Pack<T, kBatch> raw;
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) raw.value[k] = x[base + f.reduced.offset(input, j + k * f.lanes)];
+    return raw;
+  }
+}
+
+template <class T, class Op>
+__device__ void take_batch(const Op& op, typename Op::Near& near, const Pack<T, kBatch> (&raw)[Op::kInputs],
+                           std::int64_t j, std::int64_t next) {
+  typename Op::C in[Op::kInputs][kBatch];
+  std::int64_t at[kBatch];
+#pragma unroll
+  for (int k = 0; k < kBatch; ++k) {
+    at[k] = j + k * next;
+#pragma unroll
+    for (int i = 0; i < Op::kInputs; ++i) in[i][k] = widen<typename Op::C>(raw[i].value[k]);
+  }
+  op.take(near, in, at);
+}
+
+/// Folds this lane's whole batches of inputs of type T; the result is where single elements go on. Two batches of
+/// 2-byte elements are on their way at once, which are as many bytes as one of floats.
+template <class T, bool InRuns, class Op>
+__device__ std::int64_t fold_batches(const Op& op, typename Op::Near& near, const Folding<Op::kInputs>& f,
+                                     const std::int64_t (&base)[Op::kInputs + 1], std::int64_t first, std::int64_t last,
+                                     int lane) {
+  constexpr int kIn = Op::kInputs;
+  const std::int64_t next = InRuns ? 1 : f.lanes, step = std::int64_t{f.lanes} * kBatch;
+  const std::int64_t end = last - (kBatch - 1) * next;  // a batch that begins before it is whole
+  std::int64_t j = first + lane * (InRuns ? kBatch : 1);
+  while (j < end) {
+    const bool both = sizeof(T) == 2 && j + step < end;
+    Pack<T, kBatch> one[kIn], other[kIn];
+#pragma unroll
+    for (int i = 0; i < kIn; ++i) {
+      one[i] = batch_at<T, InRuns>(f, i, base[i], j);
+      if (both) other[i] = batch_at<T, InRuns>(f, i, base[i], j + step);
+    }
+    take_batch(op, near, one, j, next);
+    if (both) take_batch(op, near, other, j + step, next);
+    j += both ? 2 * step : step;
+  }
+  return InRuns ? first + (last - first) / kBatch * kBatch + lane : j;
+}
+
+/// Folds every `lanes`-th element of a share, or batch of elements.
 template <class Op>
 __device__ typename Op::Near fold_share(const Op& op, const Folding<Op::kInputs>& f,
                                         const std::int64_t (&base)[Op::kInputs + 1], std::int64_t first,
@@ -37,43 +92,11 @@ __device__ typename Op::Near fold_share(const Op& op, const Folding<Op::kInputs>
   constexpr int kIn = Op::kInputs;
   typename Op::Near near = op.start(base[kIn]);
   std::int64_t j = first + lane;
-  if (f.in_runs) {
-    const std::int64_t whole = first + (last - first) / kBatch * kBatch;
-    for (j = first + lane * kBatch; j < whole; j += f.lanes * kBatch) {
-      C in[kIn][kBatch];
-      std::int64_t at[kBatch];
-#pragma unroll
-      for (int k = 0; k < kBatch; ++k) at[k] = j + k;
-#pragma unroll
-      for (int i = 0; i < kIn; ++i) {
-        visit_as<C>(f.in[i].dtype, [&]<class T>(Type<T>) {
-          const auto p = static_cast<const Pack<T, kBatch>*>(f.in[i].data)[(base[i] + j) / kBatch];
-#pragma unroll
-          for (int k = 0; k < kBatch; ++k) in[i][k] = widen<C>(p.value[k]);
-        });
-      }
-      op.take(near, in, at);
-    }
-    j = whole + lane;
-  } else {
-    for (; j + (kBatch - 1) * f.lanes < last; j += kBatch * f.lanes) {
-      C in[kIn][kBatch];
-      std::int64_t at[kBatch];
-#pragma unroll
-      for (int k = 0; k < kBatch; ++k) at[k] = j + k * f.lanes;
-#pragma unroll
-      for (int i = 0; i < kIn; ++i) {
-        std::int64_t offsets[kBatch];
-#pragma unroll
-        for (int k = 0; k < kBatch; ++k) offsets[k] = f.reduced.offset(i, at[k]);
-        visit_as<C>(f.in[i].dtype, [&]<class T>(Type<T>) {
-          const T* x = static_cast<const T*>(f.in[i].data) + base[i];
-#pragma unroll
-          for (int k = 0; k < kBatch; ++k) in[i][k] = widen<C>(x[offsets[k]]);
-        });
-      }
-      op.take(near, in, at);
-    }
+  if (f.alike) {
+    visit_as<C>(f.in[0].dtype, [&]<class T>(Type<T>) {
+      j = f.in_runs ? fold_batches<T, true>(op, near, f, base, first, last, lane)
+                    : fold_batches<T, false>(op, near, f, base, first, last, lane);
+    });
   }
   for (; j < last; j += f.lanes) {
     C in[kIn][1];
@@ -184,7 +207,11 @@ void fold(Device device, const Op& op, IntArrayRef sizes, unsigned mask,
   const FoldShape shape = shape_fold(axes, g.multiprocessors);
   Folding<kIn> f;
   std::array<std::size_t, kIn + 1> places;
-  for (std::size_t k = 0; k < kIn; ++k) f.in[k] = inputs[k].memory, places[k] = k;
+  for (std::size_t k = 0; k < kIn; ++k) {
+    f.in[k] = inputs[k].memory;
+    f.alike = f.alike && f.in[k].dtype == f.in[0].dtype;
+    places[k] = k;
+  }
   places[kIn] = 4;
   f.kept = {axes.kept, places};
   std::array<std::size_t, kIn> without_output;

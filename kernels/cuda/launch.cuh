@@ -28,11 +28,12 @@ void launch(Gpu& g, void (*kernel)(Params...), dim3 blocks, dim3 threads, const 
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
   check_capture(g);
   use(g.device);
-  cudaLaunchConfig_t config{};
-  config.gridDim = blocks;
-  config.blockDim = threads;
-  config.stream = g.stream;
-  check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...));
+  // By address: an argument that has its parameter's type is copied by the launch alone. Lists take 32 KB.
+  const auto start = [&](const Params&... params) {
+    void* addresses[] = {const_cast<void*>(static_cast<const void*>(&params))...};
+    return cudaLaunchKernel(kernel, blocks, threads, addresses, 0, g.stream);
+  };
+  check(start(static_cast<const Params&>(args)...));
 }
 
 /// As many blocks as `n` pieces of work take at one piece a block.

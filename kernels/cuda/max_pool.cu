@@ -15,9 +15,12 @@ template <class C> __device__ constexpr C lowest() {
   }
 }
 
+/// Blocks that share a multiprocessor: they leave a thread 64 registers, or 80 where its 16 values have a place each.
+template <int Count> inline constexpr int kResident = Count > 8 ? 3 : 4;
+
 /// NaN is the largest; of equal values the first is found, in row-major order.
 template <class T, int Count>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kResident<Count>)
     max_of_windows(Pool p, Places places, const T* x, T* y, std::int64_t* indices) {
   using C = Compute<T>;
   const std::int64_t n = thread_in_grid();
@@ -50,31 +53,39 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   store<Count>(best, y + n * Count);
+  Pack<std::int64_t, Count> found;
 #pragma unroll
-  for (int i = 0; i < Count; ++i) indices[n * Count + i] = where[i];
+  for (int i = 0; i < Count; ++i) found.value[i] = where[i];
+  reinterpret_cast<Pack<std::int64_t, Count>*>(indices)[n] = found;
 }
 
 /// An input cell gets the gradients of the windows that it is the maximum of.
-template <class T>
-__global__ void __launch_bounds__(kThreads)
+template <class T, int Count>
+__global__ void __launch_bounds__(kThreads, kResident<Count>)
     gather_maxima(Pool p, Places places, const T* g, const std::int64_t* indices, T* dx) {
   using C = Compute<T>;
   const std::int64_t n = thread_in_grid();
   if (n >= places.count) return;
   const Place at = places.at(static_cast<std::uint32_t>(n));
-  const std::int64_t plane = at.plane * p.out_cells() * p.inner + at.pack;
+  const std::int64_t plane = at.plane * p.out_cells() * p.inner + at.pack * Count;
   const int own = p.in_cell(at.d, at.h, at.w);
   const Span depths = p.depth.windows(at.d), heights = p.height.windows(at.h), widths = p.width.windows(at.w);
-  C sum(0);
+  C sum[Count]{};
   for (int d = depths.first; d < depths.last; ++d) {
     for (int h = heights.first; h < heights.last; ++h) {
       for (int w = widths.first; w < widths.last; ++w) {
         const std::int64_t o = plane + p.out_cell(d, h, w) * p.inner;
-        if (indices[o] == own) sum = static_cast<C>(sum + widen<C>(g[o]));
+        const auto where = *reinterpret_cast<const Pack<std::int64_t, Count>*>(indices + o);
+        C values[Count];
+        load<Count>(g + o, values);
+#pragma unroll
+        for (int i = 0; i < Count; ++i) {
+          if (where.value[i] == own) sum[i] = static_cast<C>(sum[i] + values[i]);
+        }
       }
     }
   }
-  dx[n] = narrow<T>(sum);
+  store<Count>(sum, dx + n * Count);
 }
 
 template <class T>
@@ -90,7 +101,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class T>
 void run_max(const PoolAndPlanes& p, std::int64_t in_plane, std::int64_t out_plane, const Tensor& x, Tensor& y,
              Tensor& indices) {
-  const int pack = pack_of<T>(p.pool, {x.data_ptr(), y.data_ptr()});
+  const int pack = pack_of<T>(p.pool, {x.data_ptr(), y.data_ptr(), indices.data_ptr()});
   with_pack<T>(pack, [&](auto count) {
     for_each_part(p, Side::out, count, [&](const Places& places, std::int64_t first) {
       launch(gpu(y), &max_of_windows<T, count()>, blocks_for(places), kThreads, p.pool, places,
@@ -128,10 +139,12 @@ void CudaBackend::max_pool_grad(const PoolShape& s, const Tensor& g, const Tenso
   if (dx.numel() == 0) return;
   write_in_order(*this, order, dx, [&](Tensor& to) {
     visit_ordered(g.dtype(), [&]<class T>(Type<T>) {
-      for_each_part(p, Side::in, 1, [&](const Places& places, std::int64_t first) {
-        launch(gpu(to), &gather_maxima<T>, blocks_for(places), kThreads, p.pool, places,
-               from.data_ptr<T>() + first * out_plane, positions.data_ptr<std::int64_t>() + first * out_plane,
-               to.data_ptr<T>() + first * in_plane);
+      with_pack<T>(pack_of<T>(p.pool, {from.data_ptr(), positions.data_ptr(), to.data_ptr()}), [&](auto count) {
+        for_each_part(p, Side::in, count, [&](const Places& places, std::int64_t first) {
+          launch(gpu(to), &gather_maxima<T, count()>, blocks_for(places), kThreads, p.pool, places,
+                 from.data_ptr<T>() + first * out_plane, positions.data_ptr<std::int64_t>() + first * out_plane,
+                 to.data_ptr<T>() + first * in_plane);
+        });
       });
     });
   });

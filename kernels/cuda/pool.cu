@@ -11,6 +11,15 @@ Tensor in_order(CudaBackend& backend, MemoryFormat order, const Tensor& x) {
   return copy;
 }
 
+namespace {
+
+Axis axis_of(int in, int out, int kernel, int stride, int padding, int dilation) {
+  const auto divider = [](int n) { return Divider(static_cast<std::uint32_t>(std::max(n, 1))); };
+  return {in, out, kernel, stride, padding, dilation, divider(in), divider(out), divider(stride), divider(dilation)};
+}
+
+}  // namespace
+
 PoolAndPlanes pool_of(const PoolShape& s, MemoryFormat order) {
   const bool channels_last = order == MemoryFormat::ChannelsLast;
   PoolAndPlanes p{{}, channels_last ? s.batch : s.batch * s.channels};
@@ -26,8 +35,8 @@ PoolAndPlanes pool_of(const PoolShape& s, MemoryFormat order) {
                         " cells along an axis");
       return static_cast<int>(n);
     };
-    *axes[3 - w.rank + i] = {number(w.in[k]),     number(w.out[k]),     number(w.kernel[k]),
-                             number(w.stride[k]), number(w.padding[k]), number(w.dilation[k])};
+    *axes[3 - w.rank + i] = axis_of(number(w.in[k]), number(w.out[k]), number(w.kernel[k]), number(w.stride[k]),
+                                    number(w.padding[k]), number(w.dilation[k]));
   }
   return p;
 }

@@ -16,39 +16,50 @@ struct Span {
   __device__ int size() const { return last > first ? last - first : 0; }
 };
 
-__device__ inline int divide_up(int a, int b) { return (a + b - 1) / b; }
+// Of numbers that are not negative, as all dividends here are. Those of an adaptive pool may be long.
+__device__ inline int divide(int n, const Divider& by) {
+  return static_cast<int>(by.quotient(static_cast<std::uint32_t>(n)));
+}
+__device__ inline int divide(std::int64_t n, const Divider& by) {
+  if (n <= std::numeric_limits<std::int32_t>::max()) return divide(static_cast<int>(n), by);
+  return static_cast<int>(n / by.divisor);
+}
+template <class N> __device__ int divide_up(N n, const Divider& by) {
+  return divide(static_cast<N>(n + static_cast<N>(by.divisor) - 1), by);
+}
 
 /// One axis of a pool.
 struct Axis {
   int in = 1, out = 1, kernel = 1, stride = 1, padding = 0, dilation = 1;
+  Divider by_in, by_out, by_stride, by_dilation;  // a division by a variable takes some twenty instructions
 
   __device__ int start(int o) const { return o * stride - padding; }
   /// The kernel's cells that lie in the input when the window stands at output o.
   __device__ Span cells(int o) const {
     const int at = start(o);
-    const int first = at < 0 ? divide_up(-at, dilation) : 0;
-    const int last = at < in ? min(kernel, divide_up(in - at, dilation)) : 0;
+    const int first = at < 0 ? divide_up(-at, by_dilation) : 0;
+    const int last = at < in ? min(kernel, divide_up(in - at, by_dilation)) : 0;
     return {min(first, last), last};
   }
   /// Outputs whose windows may hold input i; all that do are among them.
   __device__ Span windows(int i) const {
     const int lowest = i + padding - (kernel - 1) * dilation;
-    return {lowest > 0 ? divide_up(lowest, stride) : 0, min(out, (i + padding) / stride + 1)};
+    return {lowest > 0 ? divide_up(lowest, by_stride) : 0, min(out, divide(i + padding, by_stride) + 1)};
   }
   /// How many cells an average at output o is over.
   __device__ int divisor(int o, bool count_padding) const {
     if (!count_padding) return cells(o).size();
-    return min(kernel, divide_up(in + padding - start(o), dilation));
+    return min(kernel, divide_up(in + padding - start(o), by_dilation));
   }
   /// The input cells that output o of an adaptive pool covers.
   __device__ Span adaptive(int o) const {
-    const std::int64_t begin = static_cast<std::int64_t>(o) * in, end = begin + in;
-    return {static_cast<int>(begin / out), static_cast<int>((end + out - 1) / out)};
+    const std::int64_t begin = static_cast<std::int64_t>(o) * in;
+    return {divide(begin, by_out), divide_up(begin + in, by_out)};
   }
   /// The outputs of an adaptive pool that cover input i.
   __device__ Span adaptive_windows(int i) const {
-    const std::int64_t begin = static_cast<std::int64_t>(i) * out, end = begin + out;
-    return {static_cast<int>(begin / in), static_cast<int>((end + in - 1) / in)};
+    const std::int64_t begin = static_cast<std::int64_t>(i) * out;
+    return {divide(begin, by_in), divide_up(begin + out, by_in)};
   }
 };
 

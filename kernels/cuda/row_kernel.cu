@@ -25,14 +25,17 @@ RowOperand shared_row(const Tensor& t, std::size_t axes, float otherwise) {
 Loop merge_places(IntArrayRef sizes, RowOperand* operands, int count) {
   const auto strides = [&](int k) -> IntArrayRef { return operands[std::min(k, count - 1)].places; };
   const Loop places = coalesce(sizes, {strides(0), strides(1), strides(2), strides(3), strides(4)});
+  bool in_packs = true;  // a team's operands are dealt out alike
   for (int k = 0; k < count; ++k) {
-    RowMemory& m = operands[k].memory;
+    const RowMemory& m = operands[k].memory;
+    if (m.data == nullptr) continue;
     const auto bytes = static_cast<std::int64_t>(element_size(m.dtype));
-    m.in_packs = m.stride == 1 && reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0;
+    in_packs = in_packs && m.stride == 1 && reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0;
     for (const std::int64_t stride : places.strides[static_cast<std::size_t>(k)]) {
-      m.in_packs = m.in_packs && stride * bytes % 16 == 0;
+      in_packs = in_packs && stride * bytes % 16 == 0;
     }
   }
+  for (int k = 0; k < count; ++k) operands[k].memory.in_packs = in_packs;
   return places;
 }
 

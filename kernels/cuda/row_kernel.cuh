@@ -20,7 +20,7 @@ template <int Operands> struct RowJob {
 template <class Op> inline constexpr int kRowOperands = Op::kHeld + Op::kLate + Op::kOutputs;
 
 template <class Shape, class Op>
-__global__ void __launch_bounds__(Shape::kBlock, 1) compute_rows(Op op, RowJob<kRowOperands<Op>> job) {
+__global__ void __launch_bounds__(Shape::kBlock, Shape::kResident) compute_rows(Op op, RowJob<kRowOperands<Op>> job) {
   using C = typename Shape::C;
   using Team = RowTeam<Shape, Op::kHeld, Op::kLate, Op::kOutputs>;
   constexpr int kOperands = kRowOperands<Op>;
@@ -32,8 +32,7 @@ __global__ void __launch_bounds__(Shape::kBlock, 1) compute_rows(Op op, RowJob<k
   RowMemory memory[kOperands];
 #pragma unroll
   for (int k = 0; k < kOperands; ++k) {
-    memory[k] = job.memory[k];
-    if (memory[k].data != nullptr) memory[k].data += offsets[k] * bytes_of_floating(memory[k].dtype);
+    memory[k] = job.memory[k].from(offsets[k]);
   }
   const std::int64_t n = there ? job.n : 0;
   typename Team::Windows windows;
@@ -74,11 +73,18 @@ template <class C, class Op> void choose_team(Gpu& g, const Op& op, const RowJob
     if (job.n <= Four::kReach) return launch_rows<Four>(g, op, job);
   }
   if (job.n <= Warp::kReach) return launch_rows<Warp>(g, op, job);
+  if constexpr (kIsFloat && Op::kHeld == 1 && Op::kLate <= 1) {
+    // Where warps with a row each fill the device, four packs on their way and no barrier beat four warps a row.
+    using LongWarp = TeamShape<C, kWarp, 4, true>;
+    const bool enough = job.rows >= std::int64_t{g.multiprocessors} * LongWarp::kResident * (LongWarp::kBlock / kWarp);
+    if (enough && job.n <= LongWarp::kReach) return launch_rows<LongWarp>(g, op, job);
+  }
   if constexpr (kIsFloat) {
     if (job.n <= Small::kReach) return launch_rows<Small>(g, op, job);
   }
   if (job.n <= Large::kReach) return launch_rows<Large>(g, op, job);
-  launch_rows<TeamShape<C, Large::kLanes, 1, false>>(g, op, job);
+  constexpr int kPacks = Op::kHeld > 1 ? 2 : 4;  // on their way at once
+  launch_rows<TeamShape<C, Large::kLanes, kPacks, false>>(g, op, job);
 }
 
 /// Computes all rows of `n` elements; `sizes` are those of the axes that rows do not lie along.

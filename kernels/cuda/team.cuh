@@ -14,7 +14,13 @@ template <class C> inline constexpr int kPackSize = 32 / sizeof(C);
 
 __device__ inline std::int64_t bytes_of_floating(Dtype d) { return d == kFloat32 ? 4 : d == kFloat64 ? 8 : 2; }
 
-/// A row in memory.
+template <class T, int Size, class C> __device__ void widen_pack(const Pack<T, Size>& raw, C* to) {
+#pragma unroll
+  for (int k = 0; k < Size; ++k) to[k] = widen<C>(raw.value[k]);
+}
+
+/// A row in memory. A thread's pack is what lies side by side, or every `spread`-th element: where no 16 bytes can be
+/// loaded at once, neighbouring threads take neighbouring elements.
 struct RowMemory {
   char* data = nullptr;  // null: a row of `otherwise`
   Dtype dtype = kFloat32;
@@ -22,37 +28,47 @@ struct RowMemory {
   std::int64_t stride = 1;
   float otherwise = 0;
 
+  /// The row that begins so many elements further.
+  __device__ RowMemory from(std::int64_t elements) const {
+    RowMemory row = *this;
+    if (data != nullptr) row.data += elements * bytes_of_floating(dtype);
+    return row;
+  }
+  /// A pack as it is stored; zeros beyond n.
+  template <class T, int Size>
+  __device__ Pack<T, Size> pack(std::int64_t at, std::int64_t spread, std::int64_t n) const {
+    const T* x = reinterpret_cast<const T*>(data);
+    if (in_packs && spread == 1 && at + Size <= n) return *reinterpret_cast<const Pack<T, Size>*>(x + at);
+    Pack<T, Size> raw;
+#pragma unroll
+    for (int k = 0; k < Size; ++k) {
+      const std::int64_t i = at + k * spread;
+      raw.value[k] = i < n ? x[i * stride] : T();
+    }
+    return raw;
+  }
+  /// Packs that begin at first, first + step, ...
   template <class C, int Packs, int Size>
-  __device__ void load(std::int64_t first, std::int64_t step, std::int64_t n, C (&to)[Packs * Size]) const {
+  __device__ void load(std::int64_t first, std::int64_t step, std::int64_t spread, std::int64_t n,
+                       C (&to)[Packs * Size]) const {
     if (data == nullptr) {
 #pragma unroll
       for (int k = 0; k < Packs * Size; ++k) to[k] = static_cast<C>(otherwise);
       return;
     }
     visit_as<C>(dtype, [&]<class T>(Type<T>) {
-      const T* x = reinterpret_cast<const T*>(data);
       Pack<T, Size> raw[Packs];
 #pragma unroll
-      for (int p = 0; p < Packs; ++p) {  // all loads, then all conversions
-        const std::int64_t at = first + p * step;
-        if (in_packs && at + Size <= n) {
-          raw[p] = *reinterpret_cast<const Pack<T, Size>*>(x + at);
-        } else {
+      for (int p = 0; p < Packs; ++p) raw[p] = pack<T, Size>(first + p * step, spread, n);
 #pragma unroll
-          for (int k = 0; k < Size; ++k) raw[p].value[k] = at + k < n ? x[(at + k) * stride] : T();
-        }
-      }
-#pragma unroll
-      for (int p = 0; p < Packs; ++p) {
-#pragma unroll
-        for (int k = 0; k < Size; ++k) to[p * Size + k] = widen<C>(raw[p].value[k]);
-      }
+      for (int p = 0; p < Packs; ++p) widen_pack(raw[p], to + p * Size);  // when all loads are on their way
     });
   }
-  template <class C, int Size> __device__ void store(std::int64_t at, std::int64_t n, const C (&from)[Size]) const {
+  template <class C, int Size>
+  __device__ void store(std::int64_t at, std::int64_t spread, std::int64_t n, const C (&from)[Size]) const {
     visit_as<C>(dtype, [&]<class T>(Type<T>) {
       T* y = reinterpret_cast<T*>(data);
-      if (in_packs && at + Size <= n) {
+      if (in_packs && spread == 1 && at + Size <= n) {
         Pack<T, Size> raw;
 #pragma unroll
         for (int k = 0; k < Size; ++k) raw.value[k] = narrow<T>(from[k]);
@@ -60,7 +76,8 @@ struct RowMemory {
       } else {
 #pragma unroll
         for (int k = 0; k < Size; ++k) {
-          if (at + k < n) y[(at + k) * stride] = narrow<T>(from[k]);
+          const std::int64_t i = at + k * spread;
+          if (i < n) y[i * stride] = narrow<T>(from[k]);
         }
       }
     });
@@ -72,39 +89,38 @@ template <class Value, int Lanes, int Packs, bool Whole> struct TeamShape {
   using C = Value;
   static constexpr int kLanes = Lanes, kPacks = Packs, kSize = kPackSize<C>;
   static constexpr bool kWhole = Whole;
-  static constexpr int kBlock = Lanes > kWarp ? Lanes : kThreads;     // threads of a block
+  static constexpr bool kIsHeavy = Packs > 2;                                       // in registers
+  static constexpr int kBlock = Lanes > kWarp ? Lanes : kIsHeavy ? 128 : kThreads;  // threads of a block
+  static constexpr int kResident = kIsHeavy ? 3 : 1;  // blocks of a multiprocessor that registers suffice for
   static constexpr std::int64_t kStep = std::int64_t{Lanes} * kSize;  // elements that a team loads at once
   static constexpr std::int64_t kReach = kStep * Packs;               // elements that it holds
-  static_assert(Whole || Packs == 1);
 };
 
-/// The part of a row that a thread holds: element k lies in pack k / kSize. `first` is the position of element 0.
+/// Which element of its packs a thread is at. After inlining and unrolling it is a constant, and the element a
+/// register.
+struct Cursor {
+  int pack = 0, element = 0;
+};
+
+/// The part of a row that a thread holds: element k lies in pack k / kSize.
 template <class Shape, int Packs = Shape::kPacks> struct Window {
   using C = typename Shape::C;
   static constexpr int kCount = Packs * Shape::kSize;
   C value[kCount];
-  std::int64_t first = 0;
 
-  /// After inlining and unrolling the difference to `first` is a constant, and the element a register.
-  __device__ static int place(std::int64_t from_first) {
-    if constexpr (Packs == 1) {
-      return static_cast<int>(from_first);
-    } else {
-      return static_cast<int>(from_first / Shape::kStep) * Shape::kSize + static_cast<int>(from_first % Shape::kStep);
-    }
-  }
+  __device__ static int place(Cursor at) { return Packs == 1 ? at.element : at.pack * Shape::kSize + at.element; }
 };
 
-/// A window as formulas read and write it.
+/// A window as formulas read and write it: at the position at which their team calls them.
 template <class W> struct In {
   const W* window;
-  __device__ typename W::C operator()(std::int64_t i) const { return window->value[W::place(i - window->first)]; }
+  const Cursor* at;
+  __device__ typename W::C operator()(std::int64_t) const { return window->value[W::place(*at)]; }
 };
 template <class W> struct Out {
   W* window;
-  __device__ void operator()(std::int64_t i, typename W::C value) const {
-    window->value[W::place(i - window->first)] = value;
-  }
+  const Cursor* at;
+  __device__ void operator()(std::int64_t, typename W::C value) const { window->value[W::place(*at)] = value; }
 };
 
 /// A row of which one element may be asked for by any thread: it is read apart.
@@ -132,6 +148,7 @@ template <class TheShape, int Held, int Late, int Outputs> class RowTeam {
     Single late[Late > 0 ? Late : 1];
     Single out[Outputs > 0 ? Outputs : 1];
     Full kept;
+    Cursor at;
   };
 
   __device__ RowTeam(const RowMemory (&memory)[Held + Late + Outputs], Windows* windows, Board<C>* board,
@@ -140,14 +157,28 @@ template <class TheShape, int Held, int Late, int Outputs> class RowTeam {
     if constexpr (Shape::kWhole) load_held(0, n);
   }
 
-  __device__ In<Full> held(int i) const { return {&w_->held[i]}; }
-  __device__ In<Single> late(int i) const { return {&w_->late[i]}; }
-  __device__ Out<Single> out(int i) const { return {&w_->out[i]}; }
+  __device__ In<Full> held(int i) const { return {&w_->held[i], &w_->at}; }
+  __device__ In<Single> late(int i) const { return {&w_->late[i], &w_->at}; }
+  __device__ Out<Single> out(int i) const { return {&w_->out[i], &w_->at}; }
+  /// A sum that a window has at the position at which the team calls.
+  __device__ C& of(Full& window) const { return window.value[Full::place(w_->at)]; }
   __device__ bool leads() const { return lane_ == 0; }
+  /// Goes on to another row, to which `memory` was changed; the first `stay` operands have not changed.
+  template <int stay> __device__ void next(std::int64_t n) const { load_held<stay>(0, n); }
+  /// Writes a window to a row of memory.
+  __device__ void write(const RowMemory& row, const Full& window, std::int64_t n) const {
+#pragma unroll
+    for (int p = 0; p < Shape::kPacks; ++p) {
+      C part[Shape::kSize];
+#pragma unroll
+      for (int k = 0; k < Shape::kSize; ++k) part[k] = window.value[p * Shape::kSize + k];
+      row.store(first_of(p * Shape::kStep), spread(), n, part);
+    }
+  }
   /// Any element of an operand, from memory.
   template <class T> __device__ T read(int operand, std::int64_t i) const {
     T one[1];
-    memory_[operand].template load<T, 1, 1>(i, 1, i + 1, one);
+    memory_[operand].template load<T, 1, 1>(i, 0, 1, i + 1, one);
     return one[0];
   }
 
@@ -160,38 +191,57 @@ template <class TheShape, int Held, int Late, int Outputs> class RowTeam {
   /// NaN may get lost.
   template <class F> __device__ auto max(std::int64_t n, F f) const {
     C top = -std::numeric_limits<C>::infinity();
-    const auto larger = [](C a, C b) { return b > a ? b : a; };
     passes(
         n, [&](std::int64_t i) { top = larger(top, f(i)); }, [](std::int64_t) {});
     return together(top, larger);
   }
+  /// Reads a long row once. The total is NaN if there is nothing but -infinity.
+  template <class F> __device__ auto exp_sum(std::int64_t n, F f) const requires(!Shape::kWhole) {
+    rows::ExpSum<C> sum;
+    for (std::int64_t at = 0; at < n; at += Shape::kReach) {
+      load_held(at, n);
+      C top = sum.top;
+      chunk(
+          first_of(at), n, [&](std::int64_t i) { top = larger(top, f(i)); }, [](std::int64_t) {});
+      sum.raise(top);
+      chunk(
+          first_of(at), n, [&](std::int64_t i) { sum.add(f(i)); }, [](std::int64_t) {});
+    }
+    sum.raise(together(sum.top, larger));
+    sum.total = together(sum.total, [](C a, C b) { return a + b; }) + (sum.top - sum.top);
+    return sum;
+  }
   template <class F> __device__ void each(std::int64_t n, F f) const {
     passes(n, f, [&](std::int64_t first) {
 #pragma unroll
-      for (int i = 0; i < Outputs; ++i) memory_[Held + Late + i].store(first, n, w_->out[i].value);
+      for (int i = 0; i < Outputs; ++i) memory_[Held + Late + i].store(first, spread(), n, w_->out[i].value);
     });
   }
   /// Registers for the values if the row fits in, else the formula.
   template <class Y, class F> __device__ auto keep(std::int64_t n, Y, F f) const {
     if constexpr (Shape::kWhole) {
-      w_->kept.first = first_of(0);
-      const Out<Full> kept{&w_->kept};
+      const Out<Full> kept{&w_->kept, &w_->at};
       passes(
           n, [&](std::int64_t i) { kept(i, f(i)); }, [](std::int64_t) {});
-      return In<Full>{&w_->kept};
+      return In<Full>{&w_->kept, &w_->at};
     } else {
       return f;
     }
   }
 
  private:
-  __device__ std::int64_t first_of(std::int64_t chunk) const { return chunk + std::int64_t{lane_} * Shape::kSize; }
+  __device__ static C larger(C a, C b) { return b > a ? b : a; }
+  /// Operands are alike in this.
+  __device__ std::int64_t spread() const { return memory_[0].in_packs ? 1 : Shape::kLanes; }
+  __device__ std::int64_t first_of(std::int64_t chunk) const {
+    return chunk + std::int64_t{lane_} * (memory_[0].in_packs ? Shape::kSize : 1);
+  }
 
-  __device__ void load_held(std::int64_t chunk, std::int64_t n) const {
+  template <int From = 0> __device__ void load_held(std::int64_t chunk, std::int64_t n) const {
 #pragma unroll
-    for (int i = 0; i < Held; ++i) {
-      w_->held[i].first = first_of(chunk);
-      memory_[i].template load<C, Shape::kPacks, Shape::kSize>(first_of(chunk), Shape::kStep, n, w_->held[i].value);
+    for (int i = From; i < Held; ++i) {
+      memory_[i].template load<C, Shape::kPacks, Shape::kSize>(first_of(chunk), Shape::kStep, spread(), n,
+                                                               w_->held[i].value);
     }
   }
 
@@ -213,14 +263,12 @@ template <class TheShape, int Held, int Late, int Outputs> class RowTeam {
       const std::int64_t at = first + p * Shape::kStep;
 #pragma unroll
       for (int i = 0; i < Late; ++i) {
-        w_->late[i].first = at;
-        memory_[Held + i].template load<C, 1, Shape::kSize>(at, Shape::kStep, n, w_->late[i].value);
+        memory_[Held + i].template load<C, 1, Shape::kSize>(at, Shape::kStep, spread(), n, w_->late[i].value);
       }
 #pragma unroll
-      for (int i = 0; i < Outputs; ++i) w_->out[i].first = at;
-#pragma unroll
       for (int k = 0; k < Shape::kSize; ++k) {
-        if (at + k < n) f(at + k);
+        w_->at = {p, k};
+        if (at + k * spread() < n) f(at + k * spread());
       }
       done(at);
     }

@@ -58,7 +58,7 @@ struct AmsgradAdam {
 /// Whether the step is to be taken; counts it if it is not.
 __device__ bool may_step(const SgdStep&, const Scaler& s) { return !s.found_inf || *s.found_inf == 0; }
 
-/// Also gives the step the bias corrections of the steps that were taken, which one thread computes for the block.
+/// Also gives the step the bias corrections of the steps that were taken, which two threads compute for the block.
 __device__ bool may_step(AdamStep& f, const Scaler& s) {
   const bool overflowed = s.found_inf && *s.found_inf != 0;
   if (!s.skipped) return !overflowed;
@@ -67,10 +67,8 @@ __device__ bool may_step(AdamStep& f, const Scaler& s) {
     return false;
   }
   __shared__ double bias[2];
-  if (threadIdx.x == 0) {
-    const AdamStep corrected = f.corrected(f.steps - static_cast<double>(*s.skipped));
-    bias[0] = corrected.bias1;
-    bias[1] = corrected.bias2;
+  if (threadIdx.x < 2) {
+    bias[threadIdx.x] = AdamStep::bias(threadIdx.x == 0 ? f.beta1 : f.beta2, f.steps - static_cast<double>(*s.skipped));
   }
   __syncthreads();
   f.bias1 = bias[0];
