@@ -39,7 +39,7 @@ TEST_CASE("a parameter that moves inside one storage is copied anew", "[parallel
 }
 
 TEST_CASE("what a replayed graph wrote is copied anew", "[cuda][parallel]") {
-  if (cuda::device_count() < 2) return;
+  need_gpus(2);
   const auto on = cuda_devices();
   auto net = std::make_shared<ProductImpl>();
   net->to(on[0]);
@@ -403,6 +403,7 @@ TEST_CASE("a forward without changes copies inputs and outputs alone", "[cuda][p
 }
 
 TEST_CASE("without changes no weight is cast again in evaluation", "[cuda][parallel][amp][launches]") {
+  need_gpus(2);
   const auto on = cuda_devices();
   TwoLayers net;
   net->to(on[0]);
@@ -459,6 +460,7 @@ TEST_CASE("a training step on several GPUs under a scaler never waits", "[cuda][
 }
 
 TEST_CASE("the gradients of all parameters are added up in one NCCL call", "[cuda][nccl][launches]") {
+  need_gpus(2);
   if (cuda::nccl::version() == 0) return;
   const auto on = cuda_devices();
   Sequential net;
@@ -476,6 +478,7 @@ TEST_CASE("the gradients of all parameters are added up in one NCCL call", "[cud
 }
 
 TEST_CASE("a copy that fails while replicas are bound is made by the next forward", "[cuda][parallel][errors]") {
+  need_gpus(4);
   const WithoutNccl off;
   const auto on = cuda_devices();
   const bool in_region = GENERATE(false, true);
@@ -498,6 +501,7 @@ TEST_CASE("a copy that fails while replicas are bound is made by the next forwar
 }
 
 TEST_CASE("a forward over two GPUs cannot be captured, and says so", "[cuda][parallel][errors]") {
+  need_gpus(2);
   const auto on = cuda_devices();
   TwoLayers net;
   net->to(on[0]);
