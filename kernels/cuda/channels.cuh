@@ -80,13 +80,10 @@ __device__ void apply_typed(const ChannelRows<kIn + 1>& job, std::int64_t first,
   }
 }
 
+/// Pack by pack, whatever the inputs' dtypes.
 template <class C, int kIn, class Place, class Formula>
-__device__ void apply_to_packs(const ChannelRows<kIn + 1>& job, std::int64_t first, std::int64_t end, std::int64_t step,
-                               const Place& place, const Formula& formula) {
-  if (job.alike) {
-    return visit_as<C>(job.memory[0].dtype,
-                       [&]<class T>(Type<T>) { apply_typed<C, T, kIn>(job, first, end, step, place, formula); });
-  }
+__device__ void apply_one_by_one(const ChannelRows<kIn + 1>& job, std::int64_t first, std::int64_t end,
+                                 std::int64_t step, const Place& place, const Formula& formula) {
   for (std::int64_t i = first; i < end; i += step) {
     const PackPlace at = place(i);
     C in[kIn][kPackSize<C>];
@@ -96,6 +93,14 @@ __device__ void apply_to_packs(const ChannelRows<kIn + 1>& job, std::int64_t fir
     }
     finish_pack<C, kIn>(job, at, in, formula);
   }
+}
+
+template <class C, int kIn, class Place, class Formula>
+__device__ void apply_to_packs(const ChannelRows<kIn + 1>& job, std::int64_t first, std::int64_t end, std::int64_t step,
+                               const Place& place, const Formula& formula) {
+  if (!job.alike) return apply_one_by_one<C, kIn>(job, first, end, step, place, formula);
+  visit_as<C>(job.memory[0].dtype,
+              [&]<class T>(Type<T>) { apply_typed<C, T, kIn>(job, first, end, step, place, formula); });
 }
 
 /// Rows of one channel: `lanes` threads take a row, several rows a block.
@@ -115,7 +120,8 @@ __global__ void __launch_bounds__(kThreads) channel_runs(Op op, ChannelRows<Op::
       [&](int, auto... in) { return formula(in...); });
 }
 
-/// Rows of all channels: a thread stays with its channels, whose numbers it reads once.
+/// Rows of all channels: a thread stays with its channels, whose numbers it reads once. They fill its registers: a loop
+/// for each dtype, with two packs on their way, spills.
 template <class C, class Op>
 __global__ void __launch_bounds__(kThreads, 2) channel_columns(Op op, ChannelRows<Op::kInputs + 1> job) {
   constexpr int kSize = kPackSize<C>;
@@ -127,7 +133,7 @@ __global__ void __launch_bounds__(kThreads, 2) channel_columns(Op op, ChannelRow
 #pragma unroll
   for (int k = 0; k < kSize; ++k) formulas[k] = op.template of<C>(at + k < job.width ? at + k : at);
   const std::int64_t first = std::int64_t{blockIdx.y} * rows_of_block + threadIdx.x / job.lanes;
-  apply_to_packs<C, Op::kInputs>(
+  apply_one_by_one<C, Op::kInputs>(
       job, first, job.rows, std::int64_t{gridDim.y} * rows_of_block,
       [at](std::int64_t row) {
         return PackPlace{row, at};
