@@ -163,7 +163,7 @@ TEST_CASE("16-bit elements are folded two batches at a time, and what is left", 
   for (const Dims& sizes : {Dims{5, 40, 9, 7}, Dims{70, 3, 8, 8}}) {
     for (const MemoryFormat order : {MemoryFormat::Contiguous, MemoryFormat::ChannelsLast}) {
       compare(pattern(sizes, kFloat16), [&](const Tensor& given) {
-        const Tensor x = given.contiguous(order).requires_grad_();
+        const Tensor x = given.contiguous(order).detach().requires_grad_();  // a leaf, given stays as it is
         const Tensor w = full({x.size(1)}, 2, TensorOptions(kFloat32).device(x.device())).requires_grad_();
         const Tensor y = batch_norm(x, w, {}, {}, {}, true, 0.1, 1e-5);
         y.backward(given * given);

@@ -154,7 +154,6 @@ using cudasim::Kind;
 // All that can leak, once nothing is queued any more.
 struct Alive {
   std::size_t allocations = 0, bytes = 0, pinned = 0, events = 0, streams = 0;
-  bool operator==(const Alive&) const = default;
 };
 std::ostream& operator<<(std::ostream& out, const Alive& a) {
   return out << a.allocations << " allocations, " << a.bytes << " bytes, " << a.pinned << " pinned blocks, " << a.events
@@ -172,6 +171,13 @@ Alive alive() {
   a.events = cudasim::live_events();
   a.streams = cudasim::live_streams();
   return a;
+}
+
+// A block of pinned memory whose events cannot be asked is passed over, and another one is made. It stays idle, so
+// there is one more at most, however many calls fail.
+bool is_no_leak(const Alive& before, const Alive& after) {
+  return after.allocations == before.allocations && after.bytes == before.bytes && after.streams == before.streams &&
+         after.pinned <= before.pinned + 1 && after.events <= before.events + cuda_devices().size();
 }
 
 const char* name_of(Kind kind) {
@@ -227,7 +233,9 @@ void fail_each_call(Kind kind, const std::function<void()>& work, const std::fun
     const Alive after = alive();
     CHECK(after.allocations == before.allocations);
     CHECK(after.bytes == before.bytes);
-    CHECK(settle() == before);
+    const Alive later = settle();
+    INFO("before: " << before << "; after: " << later);
+    CHECK(is_no_leak(before, later));
   }
 }
 

@@ -439,7 +439,7 @@ TEST_CASE("a captured graph computes products and convolutions, choosing without
     work();
     y.zero_();
     product.zero_();
-    cuda::Graph graph;
+    cuda::Graph graph(get_default_device());
     graph.capture(work);
     graph.replay();
     check_convolved(y, e.y, kFloat16, 27);
