@@ -42,9 +42,6 @@ Doubles times(double factor, std::int64_t n = 5) {
   return all;
 }
 
-std::vector<std::string> warnings;
-void remember_warning(const std::string& text) { warnings.push_back(text); }
-
 }  // namespace
 
 TEST_CASE("NCCL serves two or more different GPUs, none of which captures a graph", "[cuda][nccl]") {
@@ -185,6 +182,13 @@ TEST_CASE("two threads that use several GPUs at once do not wait for each other 
 }
 
 #if HALFTONE_SIMULATED_CUDA
+
+namespace {
+
+std::vector<std::string> warnings;
+void remember_warning(const std::string& text) { warnings.push_back(text); }
+
+}  // namespace
 
 TEST_CASE("all parameters of a net go to the replicas in one NCCL call", "[cuda][nccl][launches]") {
   need_gpus(2);
