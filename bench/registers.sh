@@ -7,8 +7,9 @@ root=$(dirname "$(dirname "$(readlink -f "$0")")")
 arch=90
 out=
 # Kernels whose name begins so run at the speed of memory, which a spill is part of. Pointwise kernels for operands of
-# mixed dtypes (Memory) are not among them: they may spill a register.
-hot='dense_elements<[a-z]+, TypedMemory|strided_elements|transpose|softmax|layer_norm|batch_norm|cross_entropy|reduce|sum|max_pool|sgd|adam|unscale|list'
+# mixed dtypes (Memory) are not among them, nor long rows of double: they may spill a register.
+hot='dense_elements<[a-z]+, TypedMemory|strided_elements|transpose|compute_rows<TeamShape<float|layer_norm_grads|fold_|channel_|scan_|drop_|'
+hot+='max_of_windows|take_maxima|gather_|average|divide_list|unscale_list|update_list'
 
 usage() {
   cat <<END

@@ -83,8 +83,7 @@ template <class C, class Op> void choose_team(Gpu& g, const Op& op, const RowJob
     if (job.n <= Small::kReach) return launch_rows<Small>(g, op, job);
   }
   if (job.n <= Large::kReach) return launch_rows<Large>(g, op, job);
-  constexpr int kPacks = Op::kHeld > 1 ? 2 : 4;  // on their way at once
-  launch_rows<TeamShape<C, Large::kLanes, kPacks, false>>(g, op, job);
+  launch_rows<TeamShape<C, Large::kLanes, 4, false>>(g, op, job);  // four packs are on their way at once
 }
 
 /// Computes all rows of `n` elements; `sizes` are those of the axes that rows do not lie along.

@@ -91,9 +91,9 @@ template <class Value, int Lanes, int Packs, bool Whole> struct TeamShape {
   static constexpr bool kWhole = Whole;
   static constexpr bool kIsHeavy = Packs > 2;                                       // in registers
   static constexpr int kBlock = Lanes > kWarp ? Lanes : kIsHeavy ? 128 : kThreads;  // threads of a block
-  static constexpr int kResident = kIsHeavy ? 3 : 1;  // blocks of a multiprocessor that registers suffice for
-  static constexpr std::int64_t kStep = std::int64_t{Lanes} * kSize;  // elements that a team loads at once
-  static constexpr std::int64_t kReach = kStep * Packs;               // elements that it holds
+  static constexpr int kResident = kIsHeavy && kBlock <= 128 ? 3 : 1;  // blocks that a multiprocessor's registers serve
+  static constexpr std::int64_t kStep = std::int64_t{Lanes} * kSize;   // elements that a team loads at once
+  static constexpr std::int64_t kReach = kStep * Packs;                // elements that it holds
 };
 
 /// Which element of its packs a thread is at. After inlining and unrolling it is a constant, and the element a
