@@ -6,6 +6,7 @@
 
 namespace halftone {
 
+// NOLINTNEXTLINE(bugprone-unhandled-self-assignment): it writes elements, and copy_ knows its own memory
 const Tensor& Tensor::operator=(const Tensor& x) const&& { return copy_(x); }
 const Tensor& Tensor::operator=(Tensor&& x) const&& { return copy_(x); }
 const Tensor& Tensor::operator=(const Scalar& value) const&& { return fill_(value); }

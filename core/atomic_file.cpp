@@ -41,7 +41,7 @@ void flush_folder(const std::string& path) {
 
 }  // namespace
 
-AtomicFile::AtomicFile(std::string path) : path_(resolve(path)) {
+AtomicFile::AtomicFile(const std::string& path) : path_(resolve(path)) {
   struct stat old {};
   const bool exists = stat(path_.c_str(), &old) == 0;
   if (exists && !S_ISREG(old.st_mode)) {

@@ -9,7 +9,7 @@
 #include <new>
 
 // Defined in programs built with AddressSanitizer.
-extern "C" [[gnu::weak]] void __asan_init();
+extern "C" [[gnu::weak]] void __asan_init();  // NOLINT(readability-identifier-naming): its name is given
 
 namespace halftone::block_cache {
 namespace {

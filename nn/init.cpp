@@ -82,7 +82,7 @@ namespace {
 /// Orthonormal columns that span those of x [n, m], n >= m. The columns' signs are such that the upper triangular
 /// factor has a positive diagonal, which makes the result unique.
 Tensor orthonormal_columns(const Tensor& x) {
-  const Tensor q = x.to(kFloat64).contiguous();
+  Tensor q = x.to(kFloat64).contiguous();
   for (std::int64_t column = 0; column < q.size(1); ++column) {
     const Tensor v = q.select(1, column);
     for (int pass = 0; pass < 2; ++pass) {  // the second removes what rounding left of the first

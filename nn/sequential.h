@@ -44,11 +44,11 @@ class SequentialImpl : public Cloneable<SequentialImpl> {
   }
 
   template <class M> void push_back(M&& module) { push_back(std::to_string(size()), std::forward<M>(module)); }
-  template <class M> void push_back(std::string name, M&& module) {
-    push_back(std::move(name), AnyModule(std::forward<M>(module)));
+  template <class M> void push_back(const std::string& name, M&& module) {
+    push_back(name, AnyModule(std::forward<M>(module)));
   }
-  void push_back(std::string name, AnyModule module) {
-    register_module(std::move(name), module.ptr());
+  void push_back(const std::string& name, AnyModule module) {
+    register_module(name, module.ptr());
     modules_.push_back(std::move(module));
   }
   /// Appends everything of another container.

@@ -35,7 +35,7 @@ LimitedNorm limit_norm(const ByDevice& gradients, const MaxNorm& limit, const Te
   const Device first = gradients[0].first;
   std::vector<Tensor> norms;
   for (std::size_t i = 0; i < gradients.size(); ++i) {
-    const LimitedNorm part = norm_on_device(gradients[i].second, limit, scale, flags.empty() ? Tensor() : flags[i]);
+    LimitedNorm part = norm_on_device(gradients[i].second, limit, scale, flags.empty() ? Tensor() : flags[i]);
     if (gradients.size() == 1) return part;
     norms.push_back(part.norm.to(first));
   }

@@ -50,8 +50,8 @@ template <class Pointer> ConvView<Pointer> view_of(const ConvView<Pointer>& v, I
 std::int64_t worthy_parts(const ConvShape& s, Dtype dtype) {
   if (in_parallel_region()) return 1;
   const double least = dtype == kBFloat16 ? 8e6 : 1e6;  // multiplications, about 15 microseconds
-  const double work = static_cast<double>(s.batch * output_size(s)) *
-                      static_cast<double>(weight_size(s) / std::max<std::int64_t>(s.out_channels, 1));
+  const std::int64_t of_output = weight_size(s) / std::max<std::int64_t>(s.out_channels, 1);
+  const double work = static_cast<double>(s.batch * output_size(s)) * static_cast<double>(of_output);
   return std::max<std::int64_t>(static_cast<std::int64_t>(std::min<double>(work / least, get_num_threads())), 1);
 }
 

@@ -31,7 +31,8 @@ template <class F> void for_each_piece(TensorList tensors, F f) {
     for (std::int64_t b = first; b < last; ++b) {
       const ListBatch& batch = plan.batches[static_cast<std::size_t>(b)];
       for (std::int32_t i = 0; i < batch.pieces; ++i)
-        f(static_cast<std::size_t>(b), plan.pieces[static_cast<std::size_t>(batch.first_piece + i)]);
+        f(static_cast<std::size_t>(b),
+          plan.pieces[static_cast<std::size_t>(batch.first_piece) + static_cast<std::size_t>(i)]);
     }
   });
 }

@@ -55,7 +55,7 @@ class Transfer : public Node {
 
   std::span<Edge> edges() override { return edges_; }
   std::span<const GradTarget> targets() const override { return targets_; }
-  void expect(GradTarget target) { targets_.push_back(std::move(target)); }
+  void expect(const GradTarget& target) { targets_.push_back(target); }
 
  protected:
   std::vector<Edge> edges_;
@@ -363,7 +363,7 @@ std::shared_ptr<Node> broadcast_node(TensorList tensors, Devices devices, Dtype 
       GradTarget target(x);
       target.device = device;
       if (dtype != Dtype::Undefined) target.dtype = dtype;
-      node->expect(std::move(target));
+      node->expect(target);
     }
   }
   return node;

@@ -13,8 +13,9 @@ Tensor SyncBatchNorm::operator()(const Tensor& x, const Tensor& weight, const Te
   for (std::int64_t i = 2; i < x.dim(); ++i) axes.push_back(i);
 
   const Tensor wide = x.dtype() == kFloat64 ? x : x.to(kFloat32);
-  const double own_count = x.size(1) == 0 ? 0 : static_cast<double>(x.numel() / x.size(1));
-  const auto [total, count] = group.sum(rank, wide.sum(axes), own_count, "batch_norm over replicas");
+  const std::int64_t own_count = x.size(1) == 0 ? 0 : x.numel() / x.size(1);
+  const auto [total, count] =
+      group.sum(rank, wide.sum(axes), static_cast<double>(own_count), "batch_norm over replicas");
   check<ValueError>(count > 1,
                     "batch_norm over replicas: expected more than 1 value per channel in all replicas together, ",
                     "got ", count, "; the input of this one is ", describe(x));
