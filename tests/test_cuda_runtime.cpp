@@ -285,7 +285,7 @@ TEST_CASE("copies to and from pinned memory that fail leak nothing", "[cuda][fai
   };
   fail_each_call({Kind::allocation, Kind::copy, Kind::any}, work, [] {});
   cudasim::fail_call(Kind::allocation, 1);
-  CHECK_THAT(message_of_error([] { zeros({100000}, kHost).pin_memory(); }), ContainsSubstring("out of memory"));
+  CHECK_THAT(message_of_error([] { zeros({5000000}, kHost).pin_memory(); }), ContainsSubstring("out of memory"));
   cudasim::clear_failures();
 }
 

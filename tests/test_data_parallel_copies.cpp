@@ -88,11 +88,11 @@ TEST_CASE("a replica that ties what the module does not is refused", "[parallel]
     Tensor forward(const Tensor& x) { return x.matmul(a).matmul(b); }
     Tensor a, b;
   };
+  const auto on = devices(2);
   const auto with = [&](bool net_is_tied, bool replica_is_tied) {
     return DataParallel(std::make_shared<PairImpl>(net_is_tied),
-                        DataParallelOptions().device_ids(devices(2)).replica_factory([replica_is_tied] {
-                          return std::make_shared<PairImpl>(replica_is_tied);
-                        }));
+                        DataParallelOptions().device_ids(on).replica_factory(
+                            [replica_is_tied] { return std::make_shared<PairImpl>(replica_is_tied); }));
   };
   const Tensor x = randn({4, 2});
   CHECK_THROWS_WITH(with(false, true)(x), ContainsSubstring("in the replica 'b' is the same tensor as 'a'"));
