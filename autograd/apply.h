@@ -131,6 +131,9 @@ void finish_recorded_write(const OpInfo& info, const Tensor& self, const Tensor&
 /// `operand`, or a copy of it if it overlaps with the tensor that is written: elements must not change before they are
 /// read.
 Tensor apart_from(const Tensor& written, const Tensor& operand);
+/// `operand`, or a recorded copy of it if it lies in the memory of the tensor that is written, whose history the graph
+/// becomes: a node that kept such an operand would keep itself.
+Tensor apart_in_graph(const Tensor& written, const Tensor& operand);
 
 /// An in-place op: `recorded(old)` is the op out of place, `direct(self)` writes with no thought of gradients. In-place
 /// ops are not subject to autocast.

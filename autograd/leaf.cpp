@@ -167,6 +167,10 @@ Tensor apart_from(const Tensor& written, const Tensor& operand) {
   return copy;
 }
 
+Tensor apart_in_graph(const Tensor& written, const Tensor& operand) {
+  return operand.defined() && operand.is_alias_of(written) ? operand.clone() : operand;
+}
+
 void finish_recorded_write(const OpInfo& info, const Tensor& self, const Tensor& result) {
   check(result.sizes().equals(self.sizes()), info.name, "_: the result ", describe(result), " does not fit into ",
         describe(self));

@@ -53,7 +53,10 @@ void check_close(const Tensor& a, const Tensor& b, double most) {
   CHECK(a.dtype() == b.dtype());
   REQUIRE(a.sizes().equals(b.sizes()));
   const Tensor x = a.detach().cpu().to(kFloat64), y = b.detach().cpu().to(kFloat64);
-  CHECK(allclose(x, y, most, most, /*equal_nan=*/true));
+  // Sums of large terms may cancel: what is left of them is as exact as the terms.
+  const Tensor finite = where(y.isfinite(), y, zeros_like(y)).abs();
+  const double scale = y.numel() == 0 ? 1. : std::max(1., finite.max().item<double>());
+  CHECK(allclose(x, y, most, most * scale, /*equal_nan=*/true));
 }
 
 bool draws(const OpCase& c) { return c.op == "dropout" || c.op == "random" || c.op == "multinomial"; }

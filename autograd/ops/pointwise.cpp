@@ -233,7 +233,8 @@ const Tensor& binary_op_(const OpInfo& info, const Binary& f, const Tensor& self
   check<ValueError>(self.sizes().equals(broadcast_shapes(info.name, self.sizes(), operand.sizes())), info.name,
                     "_: output with shape ", self.sizes(), " doesn't match the broadcast shape of ", operand.sizes());
   return write_in_place(
-      info, self, std::array{operand}, [&](const Tensor& old) { return binary_op(info, f, old, operand); },
+      info, self, std::array{operand},
+      [&](const Tensor& old) { return binary_op(info, f, old, apart_in_graph(self, operand)); },
       [&](Tensor to) { backend(to).binary(f, to, apart_from(to, operand), to, compute); });
 }
 

@@ -146,19 +146,26 @@ const Tensor& Tensor::addcmul_(const Tensor& a, const Tensor& b, const Scalar& v
   fn::AddProduct f;
   f.value = value;
   return write_in_place(
-      op("addcmul"), *this, std::array{a, b}, [&](const Tensor& old) { return halftone::addcmul(old, a, b, value); },
+      op("addcmul"), *this, std::array{a, b},
+      [&](const Tensor& old) {
+        return halftone::addcmul(old, apart_in_graph(*this, a), apart_in_graph(*this, b), value);
+      },
       [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, a), apart_from(to, b), to, to.dtype()); });
 }
 const Tensor& Tensor::addcdiv_(const Tensor& a, const Tensor& b, const Scalar& value) const {
   fn::AddQuotient f;
   f.value = value;
   return write_in_place(
-      op("addcdiv"), *this, std::array{a, b}, [&](const Tensor& old) { return halftone::addcdiv(old, a, b, value); },
+      op("addcdiv"), *this, std::array{a, b},
+      [&](const Tensor& old) {
+        return halftone::addcdiv(old, apart_in_graph(*this, a), apart_in_graph(*this, b), value);
+      },
       [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, a), apart_from(to, b), to, to.dtype()); });
 }
 const Tensor& Tensor::lerp_(const Tensor& end, const Scalar& weight) const {
   return write_in_place(
-      op("lerp"), *this, std::array{end}, [&](const Tensor& old) { return halftone::lerp(old, end, weight); },
+      op("lerp"), *this, std::array{end},
+      [&](const Tensor& old) { return halftone::lerp(old, apart_in_graph(*this, end), weight); },
       [&](Tensor to) {
         const Tensor share = full({}, weight, to.options());
         backend(to).ternary(fn::Lerp{}, to, apart_from(to, end), share, to, to.dtype());

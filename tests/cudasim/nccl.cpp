@@ -148,6 +148,7 @@ void add(const Match& match, std::size_t i, double& sum) {
 
 void run(const Match& match) {
   const std::size_t bytes = match[0]->count * size_of(match[0]->type);
+  if (bytes == 0) return;
   for (const Call* call : match) {
     if (call->reads() && !cudasim::library_reads(call->from, bytes)) return;
   }
