@@ -2,6 +2,7 @@
 #include <sstream>
 
 #include "autograd/engine.h"
+#include "halftone.h"
 #include "tests/cuda.h"
 #include "tests/gradcheck.h"
 #include "tests/op_cases.h"
