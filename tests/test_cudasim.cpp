@@ -646,6 +646,7 @@ TEST_CASE("a write that does not wait for a read overtakes it now and then", "[c
 }
 
 TEST_CASE("memory given back while another device copies from it shows", "[cudasim]") {
+  need_devices(2);
   const Fresh fresh;
   CHECK(seeds_that_show([] { return peer_copied_while_refilled(true); }, 5) == 0);
   CHECK(seeds_that_show([] { return peer_copied_while_refilled(false); }, 5) > 0);
