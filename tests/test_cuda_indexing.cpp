@@ -60,7 +60,7 @@ TEST_CASE("an index out of range is told when the host next waits, and the rest 
   CHECK_THROWS_WITH(cuda::synchronize(), message("scatter"));
   CHECK(y.cpu().sum().item<float>() == 21);
   y = x.index_select(0, bad);
-  CHECK_THROWS_WITH(cuda::synchronize(), message("index"));
+  CHECK_THROWS_WITH(cuda::synchronize(), message("index_select"));
   y = x.clone().index_put_({once}, values.slice(0, 0, 4));
   CHECK_THROWS_WITH(cuda::synchronize(), message("index_put"));
   bad[2].fill_(-5);

@@ -54,6 +54,14 @@ const std::vector<ErrorCase> kErrorsOfValues = {
      [] {
        embedding(ones({3, 2}), tensor({-1}));
      }},
+    {"index_select: index -1 at position [1] is out of bounds for dimension 1 with size 2",
+     [] {
+       index_select(ones({3, 2}), 1, tensor({0, -1}));
+     }},
+    {"index_add: index -1 at position [0] is out of bounds for dimension 0 with size 3",
+     [] {
+       index_add(ones({3, 2}), 0, tensor({-1}), ones({1, 2}));
+     }},
 };
 
 const std::vector<ErrorCase> kErrors = {
@@ -313,6 +321,14 @@ TEST_CASE("kernels report an index or label that is out of range under the op's 
       {"embedding: index 3 is out of range for a size of 3",
        [] {
          embedding(ones({3, 2}), tensor({3}));
+       }},
+      {"index_select: index -1 is out of range for a size of 2",
+       [] {
+         index_select(ones({3, 2}), 1, tensor({0, -1}));
+       }},
+      {"index_add: index -1 is out of range for a size of 3",
+       [] {
+         index_add(ones({3, 2}), 0, tensor({-1}), ones({1, 2}));
        }},
   };
   for (const ErrorCase& c : cases) {
@@ -637,6 +653,11 @@ TEST_CASE("gradients go through a write whose operand lies in the memory it writ
   apart.sub_(apart[1]);  // x_i - x_1
   apart.sum().backward();
   CHECK(list(x.grad()) == Doubles{1, -2, 1});
+  x.mutable_grad() = Tensor();
+  const Tensor twice = x * 1;
+  twice.add_(twice);
+  twice.sum().backward();
+  CHECK(list(x.grad()) == Doubles{2, 2, 2});
   const Tensor square = x * 1;
   square.mul_(square);  // a product's gradient needs the factors, of which one was overwritten
   CHECK_THROWS_WITH(square.sum().backward(), ContainsSubstring("modified by an inplace operation"));

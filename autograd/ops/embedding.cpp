@@ -31,21 +31,14 @@ struct EmbeddingRule {
   }
 };
 
-// Unlike an index, a row's number never counts from the end.
-IndexPlace place_of(const Tensor& weight, const Tensor& indices) {
-  IndexPlace place = place_along(weight, 0, int64_index("embedding", indices));
-  place.from_end = false;
-  place.op = "embedding";
-  return place;
-}
-
 }  // namespace
 
 Tensor embedding(const Tensor& weight, const Tensor& indices, std::int64_t padding_idx, bool scale_grad_by_freq,
                  bool sparse) {
   check<ValueError>(weight.dim() == 2, "embedding: expected a weight [num, dim], got ", describe(weight));
   check<NotImplementedError>(!sparse, "embedding: gradients are dense, sparse must be false");
-  return apply(op("embedding"), EmbeddingRule{place_of(weight, indices), padding_idx, scale_grad_by_freq},
+  return apply(op("embedding"),
+               EmbeddingRule{place_along("embedding", weight, 0, indices), padding_idx, scale_grad_by_freq},
                std::array{weight});
 }
 

@@ -32,10 +32,13 @@ IndexPlace make_place(const Tensor& x, const std::vector<Tensor>& tensors) {
   return p;
 }
 
-IndexPlace place_along(const Tensor& x, std::int64_t dim, const Tensor& index) {
+IndexPlace place_along(const char* op, const Tensor& x, std::int64_t dim, const Tensor& index) {
   std::vector<Tensor> tensors(at(dim) + 1);
-  tensors.back() = index;
-  return make_place(x, tensors);
+  tensors.back() = int64_index(op, index);
+  IndexPlace place = make_place(x, tensors);
+  place.from_end = false;
+  place.op = op;
+  return place;
 }
 
 Tensor int64_index(std::string_view op, const Tensor& index) {

@@ -65,8 +65,8 @@ struct IndexPlace {
 
 /// `tensors` has an int64 tensor for each indexed axis of x, undefined ones for the others.
 IndexPlace make_place(const Tensor& x, const std::vector<Tensor>& tensors);
-/// One index along an axis.
-IndexPlace place_along(const Tensor& x, std::int64_t dim, const Tensor& index);
+/// The numbers of slices along an axis, which unlike an index never count from the end. `op` is a literal.
+IndexPlace place_along(const char* op, const Tensor& x, std::int64_t dim, const Tensor& index);
 Tensor int64_index(std::string_view op, const Tensor& index);
 
 /// The elements of x at a place; differentiable.

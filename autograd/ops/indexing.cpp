@@ -122,8 +122,7 @@ Tensor without_leading_ones(Tensor values, std::size_t rank) {
 }
 
 // Writes into x, a view perhaps.
-void put(const Tensor& x, const std::vector<Tensor>& tensors, const Tensor& given, Write mode) {
-  const IndexPlace place = make_place(x, tensors);
+void put(const Tensor& x, const IndexPlace& place, const Tensor& given, Write mode) {
   Tensor values = given.to(TensorOptions(x.dtype()).device(x.device()));
   if (values.is_alias_of(x)) values = values.clone();  // it must not change while it is read
   values = without_leading_ones(values, place.result_sizes().size());
@@ -148,7 +147,7 @@ const Tensor& Tensor::index_put_(ArrayRef<TensorIndex> indices, const Tensor& va
   const ContextScope no_filter([](Context& c) { c.filter = nullptr; });
   const Selection s = Selector(*this, indices).run();
   if (!s.is_basic()) {
-    put(s.view, s.tensors, value, accumulate ? Write::add : Write::set);
+    put(s.view, make_place(s.view, s.tensors), value, accumulate ? Write::add : Write::set);
   } else if (accumulate) {
     s.view.add_(value);
   } else {
@@ -179,9 +178,9 @@ Tensor index_put(const Tensor& x, ArrayRef<TensorIndex> indices, const Tensor& v
 
 Tensor index_select(const Tensor& x, std::int64_t dim, const Tensor& index) {
   check<ValueError>(index.dim() <= 1, "index_select: expected a vector of indices, got ", describe(index));
-  const Tensor positions = int64_index("index_select", index).reshape({index.numel()});
+  const Tensor positions = index.reshape({index.numel()});
   if (x.dim() == 0) return index_select(x.unsqueeze(0), dim, positions).squeeze(0);
-  return read_at(place_along(x, wrap_dim(dim, x.dim()), positions), x);
+  return read_at(place_along("index_select", x, wrap_dim(dim, x.dim()), positions), x);
 }
 
 Tensor index_add(const Tensor& x, std::int64_t dim, const Tensor& index, const Tensor& source) {
@@ -195,9 +194,7 @@ const Tensor& Tensor::index_add_(std::int64_t given, const Tensor& index, const 
   check<ValueError>(source.dim() == dim() && source.size(along) == index.size(0), "index_add: source ",
                     describe(source), " wants an index of ", source.dim() == dim() ? source.size(along) : 0,
                     " elements along dim ", along, ", got ", describe(index));
-  std::vector<Tensor> tensors(at(along) + 1);
-  tensors.back() = int64_index("index_add", index);
-  put(*this, tensors, source, Write::add);
+  put(*this, place_along("index_add", *this, along, index), source, Write::add);
   return *this;
 }
 

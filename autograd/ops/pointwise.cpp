@@ -234,7 +234,9 @@ const Tensor& binary_op_(const OpInfo& info, const Binary& f, const Tensor& self
                     "_: output with shape ", self.sizes(), " doesn't match the broadcast shape of ", operand.sizes());
   return write_in_place(
       info, self, std::array{operand},
-      [&](const Tensor& old) { return binary_op(info, f, old, apart_in_graph(self, operand)); },
+      [&](const Tensor& old) {
+        return binary_op(info, f, old, reads_x(needs_of(f)) ? apart_in_graph(self, operand) : operand);
+      },
       [&](Tensor to) { backend(to).binary(f, to, apart_from(to, operand), to, compute); });
 }
 

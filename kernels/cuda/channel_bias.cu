@@ -13,7 +13,7 @@ struct Channels {
 
 template <class C>
 __global__ void __launch_bounds__(kThreads) fill_channels(Memory bias, Memory y, Channels channels, std::int64_t n) {
-  constexpr int kCount = kPerThread<C>;
+  constexpr int kCount = Memory::kPack<C>;
   const std::int64_t pack = thread_in_grid(), first = pack * kCount;
   if (first >= n) return;
   std::int64_t channel, within;
@@ -31,11 +31,7 @@ __global__ void __launch_bounds__(kThreads) fill_channels(Memory bias, Memory y,
     within = 0;
     if (++channel == channels.count) channel = 0;
   }
-  if (first + kCount <= n) return y.store_pack<kCount>(pack, values);
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    if (first + i < n) y.store(first + i, values[i]);
-  }
+  store_elements(y, pack, n, values);
 }
 
 }  // namespace
@@ -44,7 +40,7 @@ void fill_with_bias(const Tensor& bias, Tensor& y) {
   const std::int64_t count = y.size(1);
   const Channels channels{count, y.is_contiguous() ? y.numel() / (y.size(0) * count) : 1, bias.stride(0)};
   with_arithmetic<false>(y.dtype(), [&]<class C>(Type<C>) {
-    const std::int64_t blocks = ceil_div(y.numel(), std::int64_t{kPerThread<C>} * kThreads);
+    const std::int64_t blocks = ceil_div(y.numel(), std::int64_t{Memory::kPack<C>} * kThreads);
     launch(gpu(y), &fill_channels<C>, grid(blocks), kThreads, memory_of(bias), memory_of(y), channels, y.numel());
   });
 }

@@ -23,49 +23,46 @@ struct Drop {
   }
 };
 
-/// Contiguous tensors: a thread takes the elements of two counters.
-template <class C>
-__global__ void __launch_bounds__(kThreads) drop_dense(Drop drop, Memory x, Memory y, bool aligned, std::int64_t n) {
-  constexpr int kCount = 8;
-  const std::int64_t pack = thread_in_grid(), first = pack * kCount;
-  if (first >= n) return;
-  const DropoutMask mask = drop.current();
-  const C scale = static_cast<C>(drop.scale);
-  C values[kCount];
-  const bool whole = aligned && first + kCount <= n;
-  if (whole) {
-    x.load_pack<kCount>(pack, values);
-  } else {
-    for (int i = 0; i < kCount; ++i) values[i] = first + i < n ? x.load<C>(first + i) : C(0);
-  }
-  bool keep[kCount];
+/// Whether each of four consecutive elements is kept.
+__device__ void find_kept(const DropoutMask& mask, std::int64_t first, bool (&keep)[4]) {
   if (mask.group == 1) {
     const std::uint32_t limit = mask.limit();
+    const PhiloxWords w = philox(mask.seed, static_cast<std::uint64_t>(first) / 4, mask.offset);
 #pragma unroll
-    for (int i = 0; i < kCount; i += 4) {
-      const PhiloxWords w = philox(mask.seed, static_cast<std::uint64_t>(first + i) / 4, mask.offset);
+    for (int i = 0; i < 4; ++i) keep[i] = w.word[i] >= limit;
+    return;
+  }
+  std::int64_t group_end = first;
 #pragma unroll
-      for (int k = 0; k < 4; ++k) keep[i + k] = w.word[k] >= limit;
-    }
-  } else {
-    bool kept = false;
-    std::int64_t group_end = first;
-    for (int i = 0; i < kCount; ++i) {
-      if (first + i == group_end || i == 0) {
-        kept = mask.keeps(first + i);
-        group_end = ((first + i) / mask.group + 1) * mask.group;
-      }
-      keep[i] = kept;
+  for (int i = 0; i < 4; ++i) {
+    if (first + i == group_end || i == 0) {
+      keep[i] = mask.keeps(first + i);
+      group_end = ((first + i) / mask.group + 1) * mask.group;
+    } else {
+      keep[i] = keep[i - 1];
     }
   }
+}
+
+/// Contiguous tensors: a thread takes the elements of two counters, which lie a block's width apart.
+template <class C>
+__global__ void __launch_bounds__(kThreads) drop_dense(Drop drop, Memory x, Memory y, std::int64_t n) {
+  constexpr int kPacks = 2;
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kPacks * kThreads + threadIdx.x;
+  const DropoutMask mask = drop.current();
+  const C scale = static_cast<C>(drop.scale);
+  C values[kPacks][4];
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) values[i] = keep[i] ? values[i] * scale : C(0);
-  if (whole) {
-    y.store_pack<kCount>(pack, values);
-  } else {
-    for (int i = 0; i < kCount; ++i) {
-      if (first + i < n) y.store(first + i, values[i]);
-    }
+  for (int p = 0; p < kPacks; ++p) load_elements(x, first + p * kThreads, n, values[p]);
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) {
+    const std::int64_t pack = first + p * kThreads;
+    if (4 * pack >= n) return;
+    bool keep[4];
+    find_kept(mask, 4 * pack, keep);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) values[p][i] = keep[i] ? values[p][i] * scale : C(0);
+    store_elements(y, pack, n, values[p]);
   }
 }
 
@@ -87,10 +84,10 @@ Memory moved_by(const Tensor& t, std::int64_t elements) {
 
 template <class C> void drop_elements(const Drop& drop, const Tensor& x, Tensor& y) {
   Gpu& g = gpu(y);
-  if (x.is_contiguous() && y.is_contiguous()) {
-    const auto bits = reinterpret_cast<std::uintptr_t>(x.data_ptr()) | reinterpret_cast<std::uintptr_t>(y.data_ptr());
+  const auto bits = reinterpret_cast<std::uintptr_t>(x.data_ptr()) | reinterpret_cast<std::uintptr_t>(y.data_ptr());
+  if (x.is_contiguous() && y.is_contiguous() && bits % 16 == 0) {
     return launch(g, &drop_dense<C>, grid(ceil_div(y.numel(), 8 * kThreads)), kThreads, drop, memory_of(x),
-                  memory_of(y), bits % 16 == 0, y.numel());
+                  memory_of(y), y.numel());
   }
   const Loop all = coalesce(y.sizes(), {y.strides(), x.strides(), contiguous_strides(y.sizes())});
   for_each_part(all, {}, [&](const Loop& loop, const std::array<std::int64_t, kMaxOperands>& moved) {

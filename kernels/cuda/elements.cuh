@@ -56,6 +56,7 @@ template <class T, int Count> struct alignas(sizeof(T) * Count < 16 ? sizeof(T) 
 
 /// Where an operand of type T lies.
 template <class T> struct TypedMemory {
+  template <class C> static constexpr int kPack = 16 / sizeof(T);  // elements of a load or store
   T* data;
 
   template <class C> __device__ C load(std::int64_t i) const { return widen<C>(data[i]); }
@@ -75,6 +76,7 @@ template <class T> struct TypedMemory {
 
 /// Where an operand of any dtype lies.
 struct Memory {
+  template <class C> static constexpr int kPack = 16 / sizeof(C);  // of whatever dtype
   void* data;
   Dtype dtype;
 
@@ -133,51 +135,63 @@ template <int Count> struct Offsets {
   }
 };
 
-/// Elements that a thread of the dense loop computes: two 16-byte loads of the arithmetic type.
+/// Elements that a thread of the dense loop computes.
 template <class C> inline constexpr int kPerThread = 32 / sizeof(C);
 
 template <class Mem, int Count> struct Operands { Mem memory[Count]; };
 
+/// The elements of a pack, of which the last of all may be short.
+template <int Count, class Mem, class C>
+__device__ void load_elements(const Mem& x, std::int64_t pack, std::int64_t n, C (&to)[Count]) {
+  const std::int64_t first = pack * Count;
+  if (first + Count <= n) return x.template load_pack<Count>(pack, to);
+#pragma unroll
+  for (int i = 0; i < Count; ++i) to[i] = first + i < n ? x.template load<C>(first + i) : C(0);
+}
+template <int Count, class Mem, class C>
+__device__ void store_elements(const Mem& y, std::int64_t pack, std::int64_t n, const C (&from)[Count]) {
+  const std::int64_t first = pack * Count;
+  if (first + Count <= n) return y.template store_pack<Count>(pack, from);
+#pragma unroll
+  for (int i = 0; i < Count; ++i) {
+    if (first + i < n) y.store(first + i, from[i]);
+  }
+}
+
 /// `Op` has kInputs and computes op(in) for C in[kInputs]; the output is the last operand. `single` has a bit for each
-/// input of which there is but one element.
+/// input of which there is but one element. Where a thread has several packs they lie a block's width apart, so that
+/// what a warp loads or stores at once is one run of memory.
 template <class C, class Mem, class Op>
 __global__ void __launch_bounds__(kThreads)
     dense_elements(Op op, Operands<Mem, Op::kInputs + 1> operands, std::int64_t n, unsigned single) {
-  constexpr int kCount = kPerThread<C>, kIn = Op::kInputs;
-  const std::int64_t pack = thread_in_grid();
-  const std::int64_t first = pack * kCount;
-  if (first >= n) return;
-  const bool whole = first + kCount <= n;
-  C in[kIn > 0 ? kIn : 1][kCount], out[kCount];
+  constexpr int kPack = Mem::template kPack<C>, kPacks = kPerThread<C> / kPack, kIn = Op::kInputs;
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kPacks * kThreads + threadIdx.x;
+  C in[kPacks][kIn > 0 ? kIn : 1][kPack];
 #pragma unroll
-  for (int k = 0; k < kIn; ++k) {
-    const Mem& x = operands.memory[k];
-    if (single >> k & 1u) {
-      const C value = x.template load<C>(0);
+  for (int p = 0; p < kPacks; ++p) {
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) in[k][i] = value;
-    } else if (whole) {
-      x.template load_pack<kCount>(pack, in[k]);
-    } else {
+    for (int k = 0; k < kIn; ++k) {
+      const Mem& x = operands.memory[k];
+      if (single >> k & 1u) {
+        const C value = x.template load<C>(0);
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) in[k][i] = first + i < n ? x.template load<C>(first + i) : C(0);
+        for (int i = 0; i < kPack; ++i) in[p][k][i] = value;
+      } else {
+        load_elements(x, first + p * kThreads, n, in[p][k]);
+      }
     }
   }
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    C one[kIn > 0 ? kIn : 1];
+  for (int p = 0; p < kPacks; ++p) {
+    C out[kPack];
 #pragma unroll
-    for (int k = 0; k < kIn; ++k) one[k] = in[k][i];
-    out[i] = op(one);
-  }
-  const Mem& y = operands.memory[kIn];
-  if (whole) {
-    y.template store_pack<kCount>(pack, out);
-  } else {
+    for (int i = 0; i < kPack; ++i) {
+      C one[kIn > 0 ? kIn : 1];
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      if (first + i < n) y.store(first + i, out[i]);
+      for (int k = 0; k < kIn; ++k) one[k] = in[p][k][i];
+      out[i] = op(one);
     }
+    store_elements(operands.memory[kIn], first + p * kThreads, n, out);
   }
 }
 
