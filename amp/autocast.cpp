@@ -5,6 +5,7 @@
 
 #include "autograd/node.h"
 #include "autograd/ops.h"
+#include "core/cuda_graph.h"
 #include "core/runtime.h"
 
 namespace halftone::amp {
@@ -43,7 +44,9 @@ class CastCache {
   }
 
  private:
-  // A weight that was written to, exchanged or frozen since is cast anew.
+  // A weight that was written to, exchanged or frozen since is cast anew. So is one on a GPU when a captured graph was
+  // replayed, as its writes do not count, and where a capture begins or ends: the graph needs a cast of its own, which
+  // is computed when it is replayed.
   struct Entry {
     Entry() = default;
     Entry(const Tensor& from, Tensor to, bool* use)
@@ -54,13 +57,17 @@ class CastCache {
           offset(from.storage_offset()),
           version(from._version()),
           has_history(from.requires_grad()),
+          capture(cuda::current_capture(from.device())),
+          replays(replays_seen_by(from)),
           cast(std::move(to)),
           used(use) {}
 
     bool is_of(const Tensor& t) const {
       return storage == t.storage() && version == t._version() && offset == t.storage_offset() &&
-             has_history == t.requires_grad() && t.sizes().equals(sizes) && t.strides().equals(strides);
+             has_history == t.requires_grad() && t.sizes().equals(sizes) && t.strides().equals(strides) &&
+             capture == cuda::current_capture(t.device()) && replays == replays_seen_by(t);
     }
+    static std::uint64_t replays_seen_by(const Tensor& t) { return t.is_cuda() ? cuda::graph_replays() : 0; }
 
     Tensor source;  // keeps the key's address from being used again
     std::shared_ptr<Storage> storage;
@@ -68,6 +75,7 @@ class CastCache {
     std::int64_t offset = 0;
     std::uint32_t version = 0;
     bool has_history = false;
+    std::uint64_t capture = 0, replays = 0;
     Tensor cast;
     bool* used = nullptr;
   };
@@ -179,6 +187,8 @@ bool is_usable(DeviceType type, Dtype low) {
     warn("autocast was asked for cuda, but CUDA is not available: the region is disabled");
     return false;
   }
+  check(type != kCUDA || low != kBFloat16 || cuda::is_bf16_supported(), "autocast: ", canonical(Device(kCUDA)),
+        " does not support bfloat16, which takes compute capability 8.0. Please switch the region's dtype to float16");
   if (type == kCPU && !is_low_precision(low)) {
     warn(str("autocast on the CPU supports bfloat16 and float16, not ", low, ": the region is disabled"));
     return false;

@@ -101,10 +101,19 @@ void GradScaler::check_started(const char* call) {
   note_capture();
 }
 
+// Calls that became part of a graph which is captured no more were given up, or are made by the graph itself.
+GradScaler::OptimizerRecord& GradScaler::current_record(const optim::Optimizer& optimizer) {
+  OptimizerRecord& record = records_[&optimizer];
+  const std::uint64_t capture = scale_.defined() ? cuda::current_capture(scale_.device()) : 0;
+  if (record.capture != 0 && record.capture != capture) record = {};
+  record.capture = capture;
+  return record;
+}
+
 GradScaler::OptimizerRecord& GradScaler::record_for(optim::Optimizer& optimizer, Call call) {
   const char* const method = call == Call::step ? "step" : "unscale_";
   check_started(method);
-  OptimizerRecord& record = records_[&optimizer];
+  OptimizerRecord& record = current_record(optimizer);
   const char* const wrong = objection(record.stage, call);
   check(!wrong, "GradScaler.", method, ": ", wrong ? wrong : "", " Call update() once, at the end of each iteration");
   return record;
@@ -118,7 +127,8 @@ GradScaler::ByDevice GradScaler::gradients(const optim::Optimizer& optimizer, Ha
       if (!grad.defined()) continue;
       if (half == Half::refused && grad.dtype() == kFloat16) {
         fail<ValueError>(
-            "Attempting to unscale FP16 gradients: ", optimizer.describe_parameter(p), " is ", describe(p),
+            "GradScaler.unscale_: Attempting to unscale FP16 gradients: ", optimizer.describe_parameter(p), " is ",
+            describe(p),
             ". Divided by the scale they may vanish. Keep parameters in float32 and let autocast cast them, "
             "or call step() without unscale_()");
       }
@@ -153,25 +163,18 @@ Tensor GradScaler::fresh_flag(Device device) {
   return alias(block.zeros, {}, {}, block.used++);
 }
 
-Tensor GradScaler::one_on(Device device) {
-  if (const auto found = ones_.find(device); found != ones_.end()) return found->second;
-  Tensor one = ones({}, TensorOptions(kFloat32).device(device));
-  if (!cuda::is_capturing(device)) ones_[device] = one;  // one made in a capture is 1 from the first replay on
-  return one;
-}
-
 std::vector<Tensor> GradScaler::fresh_flags(const ByDevice& gradients) {
   std::vector<Tensor> flags;
   for (const auto& [device, list] : gradients) flags.push_back(fresh_flag(device));
   return flags;
 }
 
-// Multiplies by the factor; undefined means 1, which only looks.
-void GradScaler::check_and_multiply(const ByDevice& gradients, const Tensor& factor, std::vector<Tensor>& flags) {
+void GradScaler::check_each(const ByDevice& gradients, Division division, std::vector<Tensor>& flags) {
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     const auto& [device, list] = gradients[i];
-    backend(device.type()).unscale(list, factor.defined() ? factor.to(device) : one_on(device), flags[i]);
-    if (factor.defined()) optim::bump_versions(list);
+    const bool divides = division == Division::by_scale;
+    backend(device.type()).unscale(list, divides ? scale_on(device) : Tensor(), flags[i]);
+    if (divides) optim::bump_versions(list);
   }
 }
 
@@ -181,21 +184,23 @@ void GradScaler::unscale_(optim::Optimizer& optimizer) {
   OptimizerRecord& record = record_for(optimizer, Call::unscale);
   const ByDevice lists = gradients(optimizer, Half::refused);
   std::vector<Tensor> flags = fresh_flags(lists);
-  check_and_multiply(lists, reciprocal(scale_), flags);
-  record = {Stage::unscaled, std::move(flags)};
+  check_each(lists, Division::by_scale, flags);
+  record.stage = Stage::unscaled;
+  record.flags = std::move(flags);
 }
 
 Tensor GradScaler::clip_grad_norm_(optim::Optimizer& optimizer, double max_norm, double norm_type) {
   const ContextScope scope(kPlain);
   const MaxNorm limit(max_norm, norm_type);
-  if (!is_enabled() || records_[&optimizer].stage == Stage::unscaled) {
+  if (!is_enabled() || current_record(optimizer).stage == Stage::unscaled) {
     return optim::clip_norm(gradients(optimizer, Half::accepted), limit);
   }
   OptimizerRecord& record = record_for(optimizer, Call::unscale);
   const ByDevice lists = gradients(optimizer, Half::refused);
   std::vector<Tensor> flags = fresh_flags(lists);
   Tensor norm = optim::clip_norm(lists, limit, scale_, flags);
-  record = {Stage::unscaled, std::move(flags)};
+  record.stage = Stage::unscaled;
+  record.flags = std::move(flags);
   return norm;
 }
 
@@ -257,7 +262,7 @@ optim::LimitedNorm GradScaler::look(const optim::Optimizer& optimizer, Optimizer
   if (limit) {
     limited = optim::limit_norm(lists, *limit, scale_, flags);
   } else {
-    check_and_multiply(lists, {}, flags);
+    check_each(lists, Division::none, flags);
   }
   record.flags = std::move(flags);
   return limited;

@@ -123,22 +123,26 @@ class GradScaler {
 
   /// Python's keys. Save after update(). Empty when disabled.
   StateDict state_dict() const;
+  /// Does nothing when disabled; throws when the state is empty, or its values make no sense, and then keeps its own.
   void load_state_dict(const StateDict& saved);
 
  private:
   struct OptimizerRecord {
     Stage stage = Stage::ready;
     std::vector<Tensor> flags;  // one a device: not 0 when a gradient there is not finite
+    std::uint64_t capture = 0;  // of the graph that the calls became part of; 0: none
   };
   struct Past {
     std::int64_t update;
     Tensor scale, flag;
   };
   enum class Half { refused, accepted };
+  enum class Division { none, by_scale };
   using ByDevice = optim::ByDevice;
 
   template <class T> void change(T GradScalerOptions::*field, T value);
   void check_started(const char* call);
+  OptimizerRecord& current_record(const optim::Optimizer& optimizer);
   OptimizerRecord& record_for(optim::Optimizer& optimizer, Call call);
   static ByDevice gradients(const optim::Optimizer& optimizer, Half half);
   static void check_has_gradients(const ByDevice& gradients);
@@ -146,10 +150,9 @@ class GradScaler {
   StepResult step_limited(optim::Optimizer& optimizer, const MaxNorm* limit);
   StepResult step_scaled(optim::ScaledOptimizer& optimizer, OptimizerRecord& record, const MaxNorm* limit);
   optim::LimitedNorm look(const optim::Optimizer& optimizer, OptimizerRecord& record, const MaxNorm* limit);
-  void check_and_multiply(const ByDevice& gradients, const Tensor& factor, std::vector<Tensor>& flags);
+  void check_each(const ByDevice& gradients, Division division, std::vector<Tensor>& flags);
   Tensor fresh_flag(Device device);
   std::vector<Tensor> fresh_flags(const ByDevice& gradients);
-  Tensor one_on(Device device);
   Tensor scale_on(Device device);
   Tensor total(const std::vector<Tensor>& flags) const;
   void begin(Device device);
@@ -165,8 +168,8 @@ class GradScaler {
   ScaleState initial_;
   Tensor scale_, counts_;  // ScaleState on the device, from the first scale() on
   bool in_graph_ = false;  // a captured graph knows their addresses: they are written to, not replaced
-  std::unordered_map<optim::Optimizer*, OptimizerRecord> records_;
-  std::unordered_map<Device, Tensor> scales_, ones_;  // by device
+  std::unordered_map<const optim::Optimizer*, OptimizerRecord> records_;
+  std::unordered_map<Device, Tensor> scales_;  // by device
   struct FlagBlock {
     Tensor zeros;
     std::int64_t used = 0;

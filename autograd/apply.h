@@ -123,6 +123,8 @@ template <class Rule> Tensor apply_view(const OpInfo& info, Rule rule, const Ten
 /// Where an in-place op writes. `self` keeps its identity; when the write is recorded, its history becomes that of the
 /// result, and that of the tensor it views is changed likewise.
 bool must_record_write(const OpInfo& info, const Tensor& self, std::span<const Tensor> others);
+/// Throws where elements share memory, as those of an expanded tensor do: each would be written several times.
+void check_has_places(const OpInfo& info, const Tensor& self);
 /// `self` as it was before a recorded write: the same memory and history under a handle of its own.
 Tensor before_write(const Tensor& self);
 /// Copies the recorded result into self's memory and takes over its history.
@@ -141,6 +143,7 @@ template <std::size_t N, class Recorded, class Direct>
 const Tensor& write_in_place(const OpInfo& info, const Tensor& self, const std::array<Tensor, N>& others,
                              Recorded recorded, Direct direct) {
   const ContextScope no_filter([](Context& c) { c.filter = nullptr; });
+  check_has_places(info, self);
   if (must_record_write(info, self, others)) {
     finish_recorded_write(info, self, recorded(before_write(self)));
   } else {

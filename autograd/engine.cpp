@@ -196,7 +196,7 @@ Tensor initial_grad(const Tensor& output, const Tensor& given) {
         "backward: element 0 of tensors does not require grad and does not have a grad_fn: nothing that led to ",
         describe(output), " requires a gradient, or it was computed under NoGradGuard");
   if (!given.defined()) {
-    check(output.numel() == 1, "grad can be implicitly created only for scalar outputs, this one is ",
+    check(output.numel() == 1, "backward: grad can be implicitly created only for scalar outputs, this one is ",
           describe(output));
     return ones_like(output);
   }

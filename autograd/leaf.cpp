@@ -145,13 +145,24 @@ void refresh_view(TensorImpl& view) {
   view.edge = fresh.impl()->edge;
 }
 
+void check_has_places(const OpInfo& info, const Tensor& self) {
+  const bool distinct = self.impl()->contiguous || self.numel() == 0 || is_injective(self.sizes(), self.strides());
+  check(distinct, info.name, "_: more than one element of ", describe(self),
+        " refers to a single memory location. Please clone() the tensor before writing to it");
+}
+
 bool must_record_write(const OpInfo& info, const Tensor& self, std::span<const Tensor> others) {
   if (!context.record) return false;
   const TensorImpl& impl = *self.impl();
   const TensorImpl& base = impl.view_base ? *impl.view_base : impl;
-  check(!(base.requires_grad && !base.edge.node), info.name, "_: ", impl.view_base ? "a view of " : "",
+  const auto is_leaf = [](const TensorImpl& t) { return t.requires_grad && !t.edge.node; };
+  check(!is_leaf(base) && !is_leaf(impl), info.name, "_: ", is_leaf(impl) ? "" : "a view of ",
         "a leaf Variable that requires grad is being used in an in-place operation: ", describe(self));
-  return self.requires_grad() || any_needs_grad(others);
+  const bool has_history = self.requires_grad();
+  check(has_history || !impl.view_base || !base.edge.node, info.name, "_: ", describe(self),
+        " is a view that was made under NoGradGuard of a tensor with history, which would not see the write. Make the "
+        "view with recording on, or write to it under NoGradGuard");
+  return has_history || any_needs_grad(others);
 }
 
 Tensor before_write(const Tensor& self) {

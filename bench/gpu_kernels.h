@@ -282,9 +282,9 @@ class Kernels {
   void lists() {
     add("unscale_and_check", kFloat32, [this] {
       // Near enough to 1 that thousands of calls leave the numbers in range.
-      const Tensor factor = full({1}, 1 - 0x1p-10), found = zeros({1});
-      return list_kernel(1, found, 2, [factor](Backend& b, const auto& l, Tensor& found_inf) {
-        b.unscale(l[0], factor.to(found_inf.device()), found_inf);
+      const Tensor scale = full({1}, 1 + 0x1p-10), found = zeros({1});
+      return list_kernel(1, found, 2, [scale](Backend& b, const auto& l, Tensor& found_inf) {
+        b.unscale(l[0], scale.to(found_inf.device()), found_inf);
       });
     });
     add("sgd_momentum", kFloat32, [this] {

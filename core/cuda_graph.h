@@ -23,7 +23,8 @@ namespace halftone::cuda {
 ///
 /// Numbers of the host (a learning rate, say) are those of the capture; tensors are read anew at every replay. Tensors
 /// made during the capture keep their memory as long as the graph or they themselves live, and every replay overwrites
-/// them. Random numbers differ from replay to replay. Run the same work once or twice before it is captured, so that
+/// them; tensors that are given up during the capture keep theirs as long as the graph, so drop old gradients before
+/// it. Random numbers differ from replay to replay. Run the same work once or twice before it is captured, so that
 /// libraries have chosen their algorithms and optimizers have made their state.
 ///
 /// What waits for the device (item(), printing, a copy to ordinary host memory) cannot be captured and throws Error; so
@@ -38,6 +39,7 @@ class Graph {
 
   /// Records what `work` does on the device, in place of what was recorded before.
   void capture(const std::function<void()>& work);
+  /// The same in two halves. What throws between them must be followed by capture_end() or the graph's end.
   void capture_begin();
   void capture_end();
   /// Queues the recorded work on the device and returns at once.
@@ -59,5 +61,7 @@ std::uint64_t graph_replays();
 
 /// Whether a graph is being captured on the device: what is called now runs later, and perhaps often.
 bool is_capturing(Device device);
+/// The capture that is going on on the device, by a number that no other has; 0 when there is none.
+std::uint64_t current_capture(Device device);
 
 }  // namespace halftone::cuda

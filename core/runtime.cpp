@@ -36,6 +36,10 @@ namespace cuda {
 bool is_available() { return device_count() > 0; }
 int device_count() { return has_runtime(kCUDA) ? runtime(kCUDA).device_count() : 0; }
 
+bool is_bf16_supported(DeviceIndex index) {
+  return is_available() && runtime(kCUDA).has_bfloat16(canonical(Device(kCUDA, index)));
+}
+
 void synchronize(DeviceIndex index) { runtime(kCUDA).synchronize(canonical(Device(kCUDA, index))); }
 
 }  // namespace cuda

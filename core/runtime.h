@@ -31,6 +31,8 @@ class Runtime {
   virtual ~Runtime() = default;
   virtual int device_count() const = 0;
   virtual DeviceProperties properties(Device) const { return {}; }
+  /// Whether the device computes products of bfloat16 itself.
+  virtual bool has_bfloat16(Device) const { return true; }
   /// 64-byte aligned memory, uninitialised. Throws Error naming the size, the device and what is in use.
   virtual void* allocate(Device device, std::size_t bytes) = 0;
   /// Takes back what allocate gave, with the same size.
@@ -72,6 +74,9 @@ void empty_cache(Device device);
 namespace cuda {
 bool is_available();
 int device_count();
+/// Whether the device multiplies bfloat16: from compute capability 8.0 on. The current device when no index is given;
+/// false without CUDA.
+bool is_bf16_supported(DeviceIndex index = -1);
 /// Waits for the device's work; the current device when no index is given.
 void synchronize(DeviceIndex index = -1);
 }  // namespace cuda

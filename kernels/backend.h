@@ -157,9 +157,9 @@ class Backend {
   /// contiguous, may be undefined) are set to 0, which spares the next step's checks a launch.
   virtual void next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
                           Tensor& new_scale, Tensor& new_counts, const Tensor& flags = {}) = 0;
-  /// x *= factor (a one-element float tensor on the device), rounding once; sets found_inf to 1 if any x is not finite
-  /// before. Tensors of another device than found_inf's are an error.
-  virtual void unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) = 0;
+  /// x /= scale (one float on the device; undefined: 1, which only looks), by one multiplication an element, rounding
+  /// once; sets found_inf to 1 if any x is not finite before. Tensors of another device than found_inf's are an error.
+  virtual void unscale(TensorList tensors, const Tensor& scale, Tensor& found_inf) = 0;
   /// The p-norm over all elements of all tensors, as a float (or double) 0-dim tensor y.
   virtual void list_norm(TensorList tensors, double p, Tensor& y, const Clip& clip = {}) = 0;
   /// x /= divisor for every tensor, by one multiplication an element; divisor is one double on the device.

@@ -10,12 +10,12 @@ namespace any_detail {
 
 void fail_argument(const Module& module, std::size_t index, const std::type_info& wanted, const std::type_info& given) {
   fail<TypeError>("Expected argument #", index, " to be of type ", type_name(wanted), ", but received value of type ",
-                  type_name(given), ", in ", module.display_name());
+                  type_name(given), ", in ", module.label());
 }
 
 void fail_count(const Module& module, std::size_t wanted, std::size_t given) {
   fail<TypeError>(module.name(), "'s forward() method expects ", wanted, " argument(s), but received ", given, ", in ",
-                  module.display_name());
+                  module.label());
 }
 
 }  // namespace any_detail

@@ -43,10 +43,10 @@ template <std::size_t D>
 void check_input(const Module& layer, const Tensor& x, const Tensor& weight, std::int64_t channels,
                  std::int64_t groups) {
   constexpr auto kUnbatched = static_cast<std::int64_t>(D) + 1;
-  check(x.dim() == kUnbatched || x.dim() == kUnbatched + 1, layer.display_name(), ": Expected ", kUnbatched,
+  check(x.dim() == kUnbatched || x.dim() == kUnbatched + 1, layer.label(), ": Expected ", kUnbatched,
         "D (unbatched) or ", kUnbatched + 1, "D (batched) input, but got input of size: ", x.sizes());
   const std::int64_t given = x.size(-kUnbatched);
-  check(given == channels, layer.display_name(), ": Given groups=", groups, ", weight of size ", weight.sizes(),
+  check(given == channels, layer.label(), ": Given groups=", groups, ", weight of size ", weight.sizes(),
         ", expected input", x.sizes(), " to have ", channels, " channels, but got ", given, " channels instead");
   detail::check_matches(layer, x, weight);
 }
@@ -207,8 +207,8 @@ template <std::size_t D, class Derived> void ConvTransposeNdImpl<D, Derived>::pr
 
 template <std::size_t D, class Derived>
 ExpandingArray<D> ConvTransposeNdImpl<D, Derived>::output_padding_for(const Tensor& x, IntArrayRef output_size) const {
-  check<ValueError>(output_size.size() == D || output_size.size() == D + 2, this->display_name(),
-                    ": output_size must have ", D, " or ", D + 2, " elements (got ", output_size.size(), ")");
+  check<ValueError>(output_size.size() == D || output_size.size() == D + 2, this->label(), ": output_size must have ",
+                    D, " or ", D + 2, " elements (got ", output_size.size(), ")");
   const IntArrayRef wanted = output_size.slice(output_size.size() - D);
   const IntArrayRef given = x.sizes().slice(x.sizes().size() - D);
   ExpandingArray<D> smallest = 0, largest = 0, result = 0;
@@ -220,14 +220,14 @@ ExpandingArray<D> ConvTransposeNdImpl<D, Derived>::output_padding_for(const Tens
     (*result)[d] = wanted[d] - (*smallest)[d];
     fits = fits && (*smallest)[d] <= wanted[d] && wanted[d] <= (*largest)[d];
   }
-  check<ValueError>(fits, this->display_name(), ": requested an output size of ", wanted,
-                    ", but valid sizes range from ", smallest, " to ", largest, " (for an input of ", given, ")");
+  check<ValueError>(fits, this->label(), ": requested an output size of ", wanted, ", but valid sizes range from ",
+                    smallest, " to ", largest, " (for an input of ", given, ")");
   return result;
 }
 
 template <std::size_t D, class Derived>
 Tensor ConvTransposeNdImpl<D, Derived>::forward(const Tensor& x, const optional<IntArrayRef>& output_size) {
-  check<NotImplementedError>(std::holds_alternative<enumtype::kZeros>(options.padding_mode()), this->display_name(),
+  check<NotImplementedError>(std::holds_alternative<enumtype::kZeros>(options.padding_mode()), this->label(),
                              ": Only `zeros` padding mode is supported for ConvTranspose", D, "d");
   check_input<D>(*this, x, weight, weight.size(0), options.groups());
   const auto output_padding = output_size ? output_padding_for(x, *output_size) : options.output_padding();

@@ -10,9 +10,9 @@ inline const char* text(bool value) { return value ? "true" : "false"; }
 
 /// The ops would complain too, but they do not know the layer's name. Under autocast the dtypes may differ.
 inline void check_matches(const Module& layer, const Tensor& x, const Tensor& weight) {
-  check(x.device() == weight.device(), layer.display_name(), ": the input is on ", x.device(), " but the weight is on ",
+  check(x.device() == weight.device(), layer.label(), ": the input is on ", x.device(), " but the weight is on ",
         weight.device());
-  check<TypeError>(x.dtype() == weight.dtype() || context.filter, layer.display_name(), ": the input is ", x.dtype(),
+  check<TypeError>(x.dtype() == weight.dtype() || context.filter, layer.label(), ": the input is ", x.dtype(),
                    " but the weight is ", weight.dtype(),
                    "; convert one of them, or call the model under amp::autocast");
 }

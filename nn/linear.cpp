@@ -34,7 +34,7 @@ void LinearImpl::pretty_print(std::ostream& out) const {
 
 Tensor LinearImpl::forward(const Tensor& x) {
   const std::int64_t in_features = weight.size(1);
-  check(x.dim() > 0 && x.size(-1) == in_features, display_name(),
+  check(x.dim() > 0 && x.size(-1) == in_features, label(),
         ": expected an input whose last size is in_features=", in_features, ", got ", describe(x));
   detail::check_matches(*this, x, weight);
   return linear(x, weight, bias);

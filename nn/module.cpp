@@ -3,6 +3,7 @@
 #include <cxxabi.h>
 
 #include <cstdlib>
+#include <mutex>
 #include <ostream>
 #include <typeinfo>
 #include <unordered_set>
@@ -40,6 +41,8 @@ std::string join_names(const std::string& prefix, const std::string& name) {
 }
 
 const std::string& Module::name() const noexcept {
+  static std::mutex filling;  // threads may share a module
+  const std::lock_guard lock(filling);
   if (name_.empty()) name_ = type_name(typeid(*this));
   return name_;
 }
@@ -158,7 +161,7 @@ std::shared_ptr<Module> Module::clone(const optional<Device>&) const {
 }
 
 void Module::clone_(Module& other, const optional<Device>&) {
-  check<NotImplementedError>(other.parameters().empty() && other.buffers().empty(), "clone: ", other.display_name(),
+  check<NotImplementedError>(other.parameters().empty() && other.buffers().empty(), "clone: ", other.label(),
                              " has parameters or buffers and no way to be copied; derive its class from Cloneable "
                              "instead of Module");
 }
@@ -168,14 +171,14 @@ void Module::clone_(Module& other, const optional<Device>&) {
 void Module::remove_hook(std::size_t handle) {
   const auto is_it = [&](const auto& hook) { return hook.handle == handle; };
   const std::size_t removed = std::erase_if(pre_hooks_, is_it) + std::erase_if(hooks_, is_it);
-  check<ValueError>(removed > 0, "remove_hook: ", display_name(), " has no hook ", handle);
+  check<ValueError>(removed > 0, "remove_hook: ", label(), " has no hook ", handle);
 }
 
 void Module::run_pre_hooks(std::vector<Tensor>& inputs) {
   const auto hooks = pre_hooks_;  // a hook may remove itself
   for (const auto& hook : hooks) {
     std::vector<Tensor> result = hook.run(*this, inputs);
-    check(result.size() == inputs.size(), "a forward pre-hook of ", display_name(), " returned ", result.size(),
+    check(result.size() == inputs.size(), "a forward pre-hook of ", label(), " returned ", result.size(),
           " tensors for ", inputs.size());
     inputs = std::move(result);
   }
@@ -183,8 +186,8 @@ void Module::run_pre_hooks(std::vector<Tensor>& inputs) {
 
 void Module::run_hooks(const std::vector<Tensor>& inputs, Tensor& output) {
   const auto hooks = hooks_;
-  check<NotImplementedError>(hooks.empty() || output.defined(), "forward hooks see one Tensor as output, but ",
-                             display_name(), " returns something else");
+  check<NotImplementedError>(hooks.empty() || output.defined(), "forward hooks see one Tensor as output, but ", label(),
+                             " returns something else");
   for (const auto& hook : hooks) {
     Tensor result = hook.run(*this, inputs, output);
     if (result.defined()) output = std::move(result);

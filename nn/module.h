@@ -58,6 +58,14 @@ class Module : public std::enable_shared_from_this<Module> {
   const std::string& path() const noexcept { return path_; }
   /// For messages: "Linear 'encoder.0.linear1'", without the path at the top.
   std::string display_name() const;
+  /// The same as a part of a check, which puts it together only if it fails.
+  struct Label {
+    const Module& module;
+    friend std::ostream& operator<<(std::ostream& out, const Label& label) {
+      return out << label.module.display_name();
+    }
+  };
+  Label label() const { return {*this}; }
 
   // --- traversal: own entries first, then the children's with dotted names, all in the order of registration ---
   /// A parameter that is registered more than once comes once, under its first name. Undefined ones do not come.

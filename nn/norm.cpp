@@ -24,9 +24,9 @@ void reset_affine(const Tensor& weight, const Tensor& bias) {
 }
 
 /// One value has no variance.
-void check_batch(const std::string& who, const Tensor& x) {
+template <class Who> void check_batch(const Who& who, const Tensor& x) {
   const std::int64_t values = x.size(1) == 0 ? 0 : x.numel() / x.size(1);
-  check<ValueError>(values != 1, who, "Expected more than 1 value per channel when training, got input size ",
+  check<ValueError>(values != 1, who, ": Expected more than 1 value per channel when training, got input size ",
                     x.sizes());
 }
 
@@ -71,9 +71,9 @@ template <std::size_t D, class Derived> void BatchNormImplBase<D, Derived>::pret
 template <std::size_t D, class Derived> void BatchNormImplBase<D, Derived>::check_input(const Tensor& x) const {
   constexpr auto kRank = static_cast<std::int64_t>(D) + 2;
   const bool fits = x.dim() == kRank || (D == 1 && x.dim() == 2);
-  check<ValueError>(fits, this->display_name(), ": expected ", D == 1 ? "2D or 3" : std::to_string(kRank),
-                    "D input (got ", x.dim(), "D input)");
-  check<ValueError>(x.size(1) == options.num_features(), this->display_name(), ": expected ", options.num_features(),
+  check<ValueError>(fits, this->label(), ": expected ", D == 1 ? "2D or 3" : std::to_string(kRank), "D input (got ",
+                    x.dim(), "D input)");
+  check<ValueError>(x.size(1) == options.num_features(), this->label(), ": expected ", options.num_features(),
                     " channels (num_features), got input size ", x.sizes());
 }
 
@@ -87,7 +87,7 @@ template <std::size_t D, class Derived> Tensor BatchNormImplBase<D, Derived>::fo
   const bool updates = this->is_training() && options.track_running_stats();
   const bool by_batch = this->is_training() || !running_mean.defined();
   const bool joined = this->is_training() && group_;
-  if (by_batch && !joined) check_batch(this->display_name() + ": ", x);
+  if (by_batch && !joined) check_batch(this->label(), x);
   if (updates) num_batches_tracked.add_(1);
   if (joined) return over_replicas(x, updates ? running_stats_step() : 0);
   return halftone::batch_norm(x, weight, bias, running_mean, running_var, by_batch, updates ? running_stats_step() : 0,
@@ -128,7 +128,7 @@ Tensor LayerNormImpl::forward(const Tensor& x) {
   if (!fits) {
     std::string list;
     for (const std::int64_t size : shape) list += ", " + std::to_string(size);
-    fail(display_name(), ": Given normalized_shape=", shape, ", expected input with shape [*", list,
+    fail(label(), ": Given normalized_shape=", shape, ", expected input with shape [*", list,
          "], but got input of size", x.sizes());
   }
   return halftone::layer_norm(x, shape, weight, bias, options.eps());
@@ -154,8 +154,8 @@ void GroupNormImpl::pretty_print(std::ostream& out) const {
 }
 
 Tensor GroupNormImpl::forward(const Tensor& x) {
-  check<ValueError>(x.dim() >= 2 && x.size(1) == options.num_channels(), display_name(), ": expected ",
-                    options.num_channels(), " channels (num_channels), got input size ", x.sizes());
+  check<ValueError>(x.dim() >= 2 && x.size(1) == options.num_channels(), label(), ": expected ", options.num_channels(),
+                    " channels (num_channels), got input size ", x.sizes());
   return halftone::group_norm(x, options.num_groups(), weight, bias, options.eps());
 }
 
@@ -166,7 +166,7 @@ namespace functional {
 Tensor batch_norm(const Tensor& x, const Tensor& running_mean, const Tensor& running_var,
                   const BatchNormFuncOptions& options) {
   check<ValueError>(x.dim() >= 2, "batch_norm: expected input [N, C, ...], got size ", x.sizes());
-  if (options.training()) check_batch("", x);
+  if (options.training()) check_batch("batch_norm", x);
   return halftone::batch_norm(x, options.weight(), options.bias(), running_mean, running_var, options.training(),
                               options.momentum().value_or(0), options.eps());
 }

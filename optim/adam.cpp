@@ -8,18 +8,33 @@ namespace halftone::optim {
 
 template <bool Decoupled> void BasicAdamOptions<Decoupled>::validate() const {
   const auto [beta1, beta2] = betas_;
-  check<ValueError>(lr_ >= 0, "Invalid learning rate: ", lr_, "; it must not be negative");
-  check<ValueError>(eps_ >= 0, "Invalid epsilon value: ", eps_, "; it must not be negative");
-  check<ValueError>(0 <= beta1 && beta1 < 1, "Invalid beta parameter at index 0: ", beta1, "; it must be in [0, 1)");
-  check<ValueError>(0 <= beta2 && beta2 < 1, "Invalid beta parameter at index 1: ", beta2, "; it must be in [0, 1)");
-  check<ValueError>(weight_decay_ >= 0, "Invalid weight_decay value: ", weight_decay_, "; it must not be negative");
+  const char* const who = Decoupled ? "AdamW: " : "Adam: ";
+  check<ValueError>(lr_ >= 0, who, "Invalid learning rate: ", lr_, "; it must not be negative");
+  check<ValueError>(eps_ >= 0, who, "Invalid epsilon value: ", eps_, "; it must not be negative");
+  check<ValueError>(0 <= beta1 && beta1 < 1, who, "Invalid beta parameter at index 0: ", beta1,
+                    "; it must be in [0, 1)");
+  check<ValueError>(0 <= beta2 && beta2 < 1, who, "Invalid beta parameter at index 1: ", beta2,
+                    "; it must be in [0, 1)");
+  check<ValueError>(weight_decay_ >= 0, who, "Invalid weight_decay value: ", weight_decay_,
+                    "; it must not be negative");
 }
 
 std::int64_t AdamParamState::step() const {
   return skipped_.defined() ? attempted_ - skipped_.item<std::int64_t>() : attempted_;
 }
 
-/// Parameters that one kernel call updates: of one dtype on one device, after the same steps.
+// A graph knows the attempts of its capture and the place of the skips, whose difference becomes the steps loaded.
+void AdamParamState::adopt(OptimizerParamState& old) {
+  OptimizerCloneableParamState::adopt(old);
+  const auto* const before = dynamic_cast<AdamParamState*>(&old);
+  if (!before || !before->in_graph_) return;
+  before->skipped_.fill_(before->attempted_ - attempted_);
+  attempted_ = before->attempted_;
+  skipped_ = before->skipped_;
+  in_graph_ = true;
+}
+
+/// Parameters that one kernel call updates: on one device, after the same steps.
 struct AdamBatch {
   std::vector<Tensor> params, targets, grads, first, second, second_max;
   std::vector<AdamParamState*> states;
@@ -31,15 +46,20 @@ struct AdamBatch {
 
   // The tensor in which this batch counts its skips. Parameters that sit this step out keep the old one.
   Tensor skip_counter(bool may_skip) const {
+    const Device device = params[0].device();
     Tensor counter = states[0]->skipped_;
+    if (counter.defined() && counter.device() != device) return counter.to(device);  // the parameters moved
     if (counter.defined()) {
       const bool others_share_it = counter.use_count() > static_cast<long>(states.size()) + 1;
+      check(!others_share_it || !cuda::is_capturing(device),
+            "Adam: parameters that took part in every step so far sit out the one that is captured; take a step "
+            "without them before the capture, so that their steps are counted apart");
       return others_share_it ? counter.clone() : counter;
     }
     check(
-        !cuda::is_capturing(params[0].device()), "Adam: the host counts the steps, so a captured graph would take the ",
+        !cuda::is_capturing(device), "Adam: the host counts the steps, so a captured graph would take the ",
         "same one again and again; set capturable(true) or step by a GradScaler, and take one step before the capture");
-    return may_skip ? zeros({}, TensorOptions(kInt64).device(params[0].device())) : counter;
+    return may_skip ? zeros({}, TensorOptions(kInt64).device(device)) : counter;
   }
 
   void run(AdamStep step, const Scaling& scaling, bool capturable) const {
@@ -56,9 +76,7 @@ struct AdamBatch {
     }
     bump_versions(targets);
     if (grad_scale.defined()) bump_versions(grads);
-    for (std::size_t i = 0; i < params.size(); ++i) {
-      if (!targets[i].is_same(params[i])) states[i]->write_back(params[i]);
-    }
+    write_back(params, targets, [&](std::size_t i) -> MasterState& { return *states[i]; });
   }
 };
 

@@ -53,6 +53,7 @@ struct AdamParamState : public OptimizerCloneableParamState<AdamParamState>, pub
     visit_master(visit);
     if (steps != before) attempted_ = steps, skipped_.reset(), in_graph_ = false;
   }
+  void adopt(OptimizerParamState& old) override;
 
  private:
   template <bool> friend class BasicAdam;

@@ -93,7 +93,7 @@ double clip_grad_norm_(const std::vector<Tensor>& parameters, double max_norm, d
   const ByDevice lists = gradients(parameters);
   const optim::LimitedNorm limited = optim::limit_norm(lists, MaxNorm(max_norm, norm_type));
   const double value = limited.norm.item().toDouble();
-  check(!error_if_nonfinite || std::isfinite(value), "The total norm of order ", norm_type,
+  check(!error_if_nonfinite || std::isfinite(value), "clip_grad_norm_: The total norm of order ", norm_type,
         " for gradients from `parameters` is ", value,
         ", so it cannot be clipped. To scale the gradients with the non-finite norm anyway, set "
         "error_if_nonfinite=false");

@@ -26,6 +26,7 @@ LimitedNorm limit_norm(const ByDevice& gradients, const MaxNorm& limit, const Te
 /// The same, and divides the gradients; returns the norm before.
 Tensor clip_norm(const ByDevice& gradients, const MaxNorm& limit, const Tensor& scale = {},
                  const std::vector<Tensor>& flags = {});
+/// Divides all gradients by one double, which is on any device.
 void divide(const ByDevice& gradients, const Tensor& divisor);
 
 }  // namespace halftone::optim

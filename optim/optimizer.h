@@ -35,8 +35,28 @@ template <class T> void load_fields(T& object, const StateDict& in) {
   });
 }
 
+/// Moves what the tensors of one object hold into those of another where they fit, and takes these: whoever knows the
+/// old ones sees the new values.
+template <class T> void adopt_fields(T& object, T& old) {
+  std::unordered_map<std::string, Tensor> tensors;
+  old.visit_fields([&]<class Field>(const char* key, Field& field) {
+    if constexpr (std::is_same_v<Field, Tensor>) tensors[key] = field;
+  });
+  object.visit_fields([&]<class Field>(const char* key, Field& field) {
+    if constexpr (std::is_same_v<Field, Tensor>) {
+      const Tensor& place = tensors[key];
+      const bool fits = field.defined() && place.defined() && place.device() == field.device() &&
+                        place.dtype() == field.dtype() && place.sizes().equals(field.sizes());
+      if (!fits) return;
+      place.copy_(field);
+      field = place;
+    }
+  });
+}
+
 /// Tensors by the device they live on, in the order in which the devices occur.
 using ByDevice = std::vector<std::pair<Device, std::vector<Tensor>>>;
+/// Adds a tensor to its device's list.
 void append(ByDevice& lists, const Tensor& tensor);
 
 /// What an optimizer remembers of one parameter.
@@ -49,6 +69,9 @@ class OptimizerParamState {
   virtual std::unique_ptr<OptimizerParamState> clone() const = 0;
   virtual void save(StateDict& out) const = 0;
   virtual void load(const StateDict& in) = 0;
+  /// Called on a state that was just loaded, with the one that it is to replace: a captured cuda::Graph knows the
+  /// tensors of the old one, and goes on with the loaded values if they are copied there.
+  virtual void adopt(OptimizerParamState&) {}
 };
 
 /// Settings of a group of parameters.
@@ -80,14 +103,24 @@ template <class Base, class Derived> class Cloneable : public Base {
     fail<NotImplementedError>(typeid(Derived).name(), " cannot be loaded: give it visit_fields(), or override load()");
   }
 
- private:
+ protected:
   template <class T> static constexpr bool kHasFields = requires(T& t) {
     t.visit_fields([](const char*, auto&) {});
   };
+
+ private:
   const Derived& self() const { return static_cast<const Derived&>(*this); }
 };
 
-template <class Derived> class OptimizerCloneableParamState : public Cloneable<OptimizerParamState, Derived> {};
+template <class Derived> class OptimizerCloneableParamState : public Cloneable<OptimizerParamState, Derived> {
+ public:
+  void adopt(OptimizerParamState& old) override {
+    auto* const same = dynamic_cast<Derived*>(&old);
+    if constexpr (OptimizerCloneableParamState::template kHasFields<Derived>) {
+      if (same) adopt_fields(static_cast<Derived&>(*this), *same);
+    }
+  }
+};
 template <class Derived> class OptimizerCloneableOptions : public Cloneable<OptimizerOptions, Derived> {};
 
 /// Parameters that share options. A group made without options takes the optimizer's defaults.
@@ -139,6 +172,7 @@ class Optimizer {
   /// Drops the gradients, or zeroes them in place, which keeps their memory.
   void zero_grad(bool set_to_none = true);
 
+  /// Takes the defaults where the group has no options. Throws ValueError for parameters that it cannot update.
   void add_param_group(OptimizerParamGroup group);
   std::vector<OptimizerParamGroup>& param_groups() { return param_groups_; }
   const std::vector<OptimizerParamGroup>& param_groups() const { return param_groups_; }
@@ -157,7 +191,9 @@ class Optimizer {
 
   /// Options of the groups and state of the parameters, by the position of each: the tensors are the live ones.
   StateDict state_dict() const;
-  /// Takes copies. Groups and parameters must be as many as when it was saved; on an error nothing has changed.
+  /// Takes copies. Groups and parameters must be as many as when it was saved; on an error nothing has changed. Where
+  /// there is state of the same kind, its tensors keep their place: a captured cuda::Graph goes on with what was
+  /// loaded.
   void load_state_dict(const StateDict& saved);
 
  protected:

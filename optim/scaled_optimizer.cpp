@@ -34,20 +34,35 @@ Tensor MasterState::target(const Tensor& param, bool wanted) {
     master_.reset();
     return param;
   }
-  // A copy that was just loaded has no storage noted: it is the more precise of the two.
-  const bool stale = storage_ && (storage_ != param.storage() || version_ != param._version());
-  if (!master_.defined() || stale) {
-    master_ = param.detach().to(kFloat32);
-    storage_ = param.storage();
-    version_ = param._version();
-  }
+  if (!master_.defined() || storage_ != param.storage() || version_ != param._version()) renew(param);
   return master_;
 }
 
-void MasterState::write_back(const Tensor& param) {
+// Where the copy is, if it can stay there: a captured graph may know it.
+void MasterState::renew(const Tensor& param) {
+  check(!cuda::is_capturing(param.device()), "optimizer: the float32 copy of ", describe(param),
+        " would start anew at every replay of the graph; take one step before it is captured");
+  Tensor copy = param.detach().to(kFloat32);
+  const bool fits = master_.defined() && master_.sizes().equals(param.sizes());
+  if (fits) {  // it is the more precise of the two where it rounds to what is there: after a load, a move
+    const Tensor old = master_.to(param.device());
+    copy = where(old.to(param.dtype()).eq(param), old, copy);
+  }
+  if (fits && master_.device() == param.device()) {
+    master_.copy_(copy);
+  } else {
+    master_ = std::move(copy);
+  }
+  note(param);
+}
+
+void MasterState::round_into(const Tensor& param) const {
   Tensor target = param;
   backend(param).copy(master_, target);
   param.storage()->bump_version();
+}
+
+void MasterState::note(const Tensor& param) {
   storage_ = param.storage();
   version_ = param._version();
 }

@@ -25,6 +25,7 @@ class ScaledOptimizer : public Optimizer {
   using Optimizer::Optimizer;
   /// Final, because step_scaled() stands beside it: whatever a step does belongs into update().
   Tensor step(LossClosure closure = nullptr) final;
+  /// A step on gradients that are still scaled, taken or left out by what the device finds. Queued, not waited for.
   void step_scaled(const Scaling& scaling);
 
  protected:
@@ -38,24 +39,38 @@ class MasterState {
   /// What the update is to write: the parameter itself, or its float32 copy if `wanted`.
   Tensor target(const Tensor& param, bool wanted);
   /// Rounds the copy into the parameter after the update.
-  void write_back(const Tensor& param);
+  void round_into(const Tensor& param) const;
+  /// Takes the parameter's memory as what the copy was rounded to.
+  void note(const Tensor& param);
 
  protected:
   template <class Visit> void visit_master(Visit visit) { visit("master", master_); }
 
  private:
+  void renew(const Tensor& param);
+
   Tensor master_;
-  // The parameter's memory as write_back() left it: when others wrote to it since, the copy is out of date.
+  // The parameter's memory as note() found it: when others wrote to it since, the copy is out of date.
   std::shared_ptr<Storage> storage_;
   std::uint32_t version_ = 0;
 };
 
-/// What parameters must have in common for one kernel call to update them: the device, their dtype, the gradients'
-/// dtype.
-using BatchKey = std::tuple<DeviceType, DeviceIndex, Dtype, Dtype>;
-inline BatchKey batch_key(const Tensor& param) {
-  return {param.device().type(), param.device().index(), param.dtype(), param.grad().dtype()};
+/// Rounds the targets of an update that are copies into the parameters. All are rounded before one is noted: they may
+/// lie in one storage, where a write to one counts as a write to all.
+template <class StateOf>
+void write_back(const std::vector<Tensor>& params, const std::vector<Tensor>& targets, StateOf state_of) {
+  const auto for_each_copy = [&](auto f) {
+    for (std::size_t i = 0; i < params.size(); ++i) {
+      if (!targets[i].is_same(params[i])) f(state_of(i), params[i]);
+    }
+  };
+  for_each_copy([](const MasterState& state, const Tensor& param) { state.round_into(param); });
+  for_each_copy([](MasterState& state, const Tensor& param) { state.note(param); });
 }
+
+/// What parameters must have in common for one kernel call to update them: the device.
+using BatchKey = std::pair<DeviceType, DeviceIndex>;
+inline BatchKey batch_key(const Tensor& param) { return {param.device().type(), param.device().index()}; }
 
 /// The dtype in which a parameter's state is kept.
 inline Dtype state_dtype(const Tensor& param) { return param.dtype() == kFloat64 ? kFloat64 : kFloat32; }

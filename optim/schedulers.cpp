@@ -26,11 +26,15 @@ std::vector<double> LRScheduler::scaled_lrs(double factor) const {
   return lrs;
 }
 
+void LRScheduler::check_groups(std::size_t rates) const {
+  const std::size_t groups = optimizer_.param_groups().size();
+  check(rates == groups, "a learning-rate scheduler made for ", base_lrs_.size(), " parameter groups gives ", rates,
+        " rates, but its optimizer has ", groups, " groups: add groups before making schedulers");
+}
+
 void LRScheduler::set_lrs(const std::vector<double>& lrs) {
+  check_groups(lrs.size());
   std::vector<OptimizerParamGroup>& groups = optimizer_.param_groups();
-  check(lrs.size() == groups.size(), "a learning-rate scheduler made for ", base_lrs_.size(),
-        " parameter groups gives ", lrs.size(), " rates, but its optimizer has ", groups.size(),
-        " groups: add groups before making schedulers");
   for (std::size_t i = 0; i < lrs.size(); ++i) groups[i].options().set_lr(lrs[i]);
 }
 
@@ -80,6 +84,7 @@ std::vector<double> CosineAnnealingLR::get_lrs() {
     return 1 + std::cos(std::numbers::pi * static_cast<double>(t) / static_cast<double>(t_max_));
   };
   const bool leaves_bottom = (step_count_ - 1 - t_max_) % (2 * t_max_) == 0;
+  if (leaves_bottom) check_groups(base_lrs().size());
   for (std::size_t i = 0; i < lrs.size(); ++i) {
     if (leaves_bottom) {
       const double angle = std::numbers::pi / static_cast<double>(t_max_);

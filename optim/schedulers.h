@@ -7,6 +7,7 @@
 
 namespace halftone::optim {
 
+/// Base of all schedules: sets the learning rates of an optimizer's groups, which must live as long.
 class LRScheduler {
  public:
   explicit LRScheduler(Optimizer& optimizer);
@@ -19,6 +20,7 @@ class LRScheduler {
   /// The rates set last, one a group.
   std::vector<double> get_last_lr() const { return get_current_lrs(); }
 
+  /// The epoch and the rates it began with; a schedule's settings are the constructor's.
   StateDict state_dict() const;
   void load_state_dict(const StateDict& saved);
 
@@ -28,6 +30,8 @@ class LRScheduler {
   std::vector<double> get_current_lrs() const;
   /// The rates of the groups when the scheduler was made.
   const std::vector<double>& base_lrs() const { return base_lrs_; }
+  /// Throws unless there are as many groups as rates.
+  void check_groups(std::size_t rates) const;
   /// Current rates times a factor.
   std::vector<double> scaled_lrs(double factor) const;
   /// Sets the rates of epoch 0: for constructors of schedules that do not begin at the base rates.

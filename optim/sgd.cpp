@@ -5,11 +5,12 @@
 namespace halftone::optim {
 
 void SGDOptions::validate() const {
-  check<ValueError>(lr_ >= 0, "Invalid learning rate: ", lr_, "; it must not be negative");
-  check<ValueError>(momentum_ >= 0, "Invalid momentum value: ", momentum_, "; it must not be negative");
-  check<ValueError>(weight_decay_ >= 0, "Invalid weight_decay value: ", weight_decay_, "; it must not be negative");
+  check<ValueError>(lr_ >= 0, "SGD: Invalid learning rate: ", lr_, "; it must not be negative");
+  check<ValueError>(momentum_ >= 0, "SGD: Invalid momentum value: ", momentum_, "; it must not be negative");
+  check<ValueError>(weight_decay_ >= 0, "SGD: Invalid weight_decay value: ", weight_decay_,
+                    "; it must not be negative");
   check<ValueError>(!nesterov_ || (momentum_ > 0 && dampening_ == 0),
-                    "Nesterov momentum requires a momentum and zero dampening, not momentum ", momentum_,
+                    "SGD: Nesterov momentum requires a momentum and zero dampening, not momentum ", momentum_,
                     " and dampening ", dampening_);
 }
 
@@ -59,10 +60,8 @@ void SGD::run(const SGDOptions& o, bool first, const Batch& batch, const Scaling
   keep_momenta(o, first, batch, scaling);
   bump_versions(batch.targets);
   if (grad_scale.defined()) bump_versions(batch.grads);
-  for (std::size_t i = 0; i < batch.params.size(); ++i) {
-    if (!batch.targets[i].is_same(batch.params[i]))
-      state_of<SGDParamState>(batch.params[i]).write_back(batch.params[i]);
-  }
+  write_back(batch.params, batch.targets,
+             [&](std::size_t i) -> MasterState& { return state_of<SGDParamState>(batch.params[i]); });
 }
 
 // After the call: a step that failed leaves an empty buffer empty.

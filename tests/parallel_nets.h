@@ -1,10 +1,12 @@
-// What the tests of data parallelism share: nets, and values of tensors wherever they are.
+// What the tests of data parallelism share: nets, values of tensors wherever they are, warnings, traffic between GPUs.
 #pragma once
 
+#include <string>
 #include <vector>
 
+#include "core/cuda_options.h"
 #include "halftone.h"
-#include "tests/devices.h"
+#include "tests/cuda.h"
 
 namespace halftone::test {
 
@@ -40,5 +42,44 @@ inline double gradient_difference(const nn::Module& a, const nn::Module& b) {
   }
   return largest;
 }
+
+/// Keeps the warnings that come while it lives. One at a time.
+class Warnings {
+ public:
+  Warnings() : before_(set_warning_handler([](const std::string& text) { texts_.push_back(text); })) { texts_.clear(); }
+  ~Warnings() { set_warning_handler(before_); }
+  Warnings(const Warnings&) = delete;
+  Warnings& operator=(const Warnings&) = delete;
+  const std::vector<std::string>& texts() const { return texts_; }
+
+ private:
+  static inline std::vector<std::string> texts_;
+  WarningHandler before_;
+};
+
+/// While it lives GPUs copy to each other, or NCCL serves them where the build has it.
+class AllowNccl {
+ public:
+  explicit AllowNccl(bool on) { cuda::set_allow_nccl(on); }
+  ~AllowNccl() { cuda::set_allow_nccl(true); }
+  AllowNccl(const AllowNccl&) = delete;
+  AllowNccl& operator=(const AllowNccl&) = delete;
+};
+
+/// A write to every parameter, as an optimizer's, that changes no value: replicas need new copies.
+inline void touch_parameters(const nn::Module& module) {
+  for (const Tensor& p : module.parameters()) p.storage()->bump_version();
+}
+
+#if HALFTONE_SIMULATED_CUDA
+
+/// What all simulated GPUs counted since the counters were reset.
+inline std::uint64_t counted(std::uint64_t cudasim::Counters::*what) {
+  std::uint64_t sum = 0;
+  for (const cudasim::Counters& device : cudasim::counters()) sum += device.*what;
+  return sum;
+}
+
+#endif
 
 }  // namespace halftone::test

@@ -29,6 +29,10 @@ inline GradScaler scaler_of(double init_scale, std::int64_t growth_interval = 1)
   return GradScaler(kind(), {.init_scale = init_scale, .growth_interval = growth_interval});
 }
 
+inline GradScaler scenario_scaler(bool enabled = true) {
+  return GradScaler(kind(), {.init_scale = 128, .growth_interval = 1, .enabled = enabled});
+}
+
 inline Tensor parameter(double value = 1, Dtype dtype = kFloat32) { return full({3}, value, dtype).requires_grad_(); }
 
 inline double first(const Tensor& t) { return t.detach().reshape({-1})[0].item<double>(); }
@@ -54,6 +58,16 @@ struct PlainDescent : optim::Optimizer {
   }
 };
 
+// Keeps an optimizer's part in scaling from the scaler: it divides the gradients itself, and waits to know whether to
+// step.
+struct Ordinary : optim::Optimizer {
+  explicit Ordinary(std::unique_ptr<optim::Optimizer> optimizer)
+      : Optimizer(optimizer->param_groups()[0].params(), std::make_unique<PlainOptions>(1)),
+        inner(std::move(optimizer)) {}
+  Tensor step(LossClosure closure = nullptr) override { return inner->step(std::move(closure)); }
+  std::unique_ptr<optim::Optimizer> inner;
+};
+
 // ------------------------------------------------------------------------------------------------ scenarios
 
 // Two layers with a copy, so that a run with the scaler is compared with one that skips the same step by hand.
@@ -75,13 +89,19 @@ inline std::unique_ptr<optim::Optimizer> optimizer_of(const std::string& kind, c
   if (kind == "SGD with dampening") {
     return std::make_unique<optim::SGD>(params, optim::SGDOptions(0.1).momentum(0.9).dampening(0.5));
   }
-  if (kind == "Adam") return std::make_unique<optim::Adam>(params, optim::AdamOptions(0.01));
-  if (kind == "AdamW") return std::make_unique<optim::AdamW>(params, optim::AdamWOptions(0.01).amsgrad(true));
+  const bool amsgrad = kind.ends_with("amsgrad");
+  if (kind.starts_with("AdamW")) {
+    return std::make_unique<optim::AdamW>(params, optim::AdamWOptions(0.01).amsgrad(amsgrad));
+  }
+  if (kind.starts_with("Adam")) {
+    return std::make_unique<optim::Adam>(params, optim::AdamOptions(0.01).amsgrad(amsgrad));
+  }
   return std::make_unique<PlainDescent>(params);
 }
 
 inline constexpr int kBatches = 4, kSkipped = 2;
 inline constexpr double kFinalScale = 128 * 8 * 0.5;  // of a run with a skipped batch
+inline constexpr double kTolerance = 1e-7;            // PyTorch's; a scale that is a power of two rounds nothing
 
 struct Scenario {
   std::string optimizer = "SGD";
@@ -95,7 +115,7 @@ struct Scenario {
   std::function<void(const Net&)> prepare_control = [](const Net&) {};
   std::function<void(GradScaler&)> between = [](GradScaler&) {};
   bool autocast = false;
-  double tolerance = 1e-6;
+  double tolerance = kTolerance;
 };
 
 inline void plain_step(const Net&, optim::Optimizer& optimizer, GradScaler& scaler, const std::function<void()>& spoil,
@@ -138,15 +158,28 @@ inline void check_states_agree(const optim::Optimizer& control, const optim::Opt
   }
 }
 
+// A net that plain descent trains, and its copy for descent with a scaler.
+struct Twins {
+  explicit Twins(double lr, Device device = get_default_device())
+      : control(Net::make(device)), net(Net::make(device)), control_sgd(control.params(), lr), sgd(net.params(), lr) {}
+  void check_gradients() const { check_gradients_agree(control, net, kTolerance); }
+  void check_parameters() const { check_nets_agree(control, net, kTolerance); }
+  void zero_grad() { control_sgd.zero_grad(), sgd.zero_grad(); }
+
+  Net control, net;
+  optim::SGD control_sgd, sgd;
+};
+
 inline void run(const Scenario& s) {
   INFO(s.optimizer << (s.enabled ? "" : ", disabled"));
   const Net control = Net::make(), net = Net::make();
   const auto control_optimizer = optimizer_of(s.optimizer, control.params()),
              optimizer = optimizer_of(s.optimizer, net.params());
-  GradScaler scaler(kind(), {.init_scale = 128, .growth_interval = 1, .enabled = s.enabled});
+  GradScaler scaler = scenario_scaler(s.enabled);
   for (int batch = 0; batch < kBatches; ++batch) {
     const Tensor x = rand({8, 8}), y = rand({8, 8});
-    mse_loss(control.forward(x), y).backward();
+    const Tensor control_loss = mse_loss(control.forward(x), y);
+    control_loss.backward();
     s.prepare_control(control);
     const bool skip = s.enabled && batch == s.skipped;
     if (!skip) control_optimizer->step();
@@ -156,6 +189,7 @@ inline void run(const Scenario& s) {
       const amp::autocast region(kind(), kFloat16, s.autocast);
       loss = mse_loss(net.forward(x), y);
     }
+    check_close(control_loss.detach(), loss.detach(), s.tolerance);
     const auto spoil = [&] {
       if (skip) net.w2.grad()[3][3].fill_(kInf);
     };
@@ -197,6 +231,7 @@ inline void run_in_region(const char* optimizer, decltype(Scenario::scaled_step)
 // sign is uncertain moves its parameter to either side.
 inline constexpr double kNearSgd = 1e-3, kNearAdam = 0.1;
 
-inline const char* const kOptimizers[] = {"SGD", "SGD with momentum", "SGD with dampening", "Adam", "AdamW", "plain"};
+inline const char* const kOptimizers[] = {"SGD",  "SGD with momentum",  "SGD with dampening",
+                                          "Adam", "AdamW with amsgrad", "plain"};
 
 }  // namespace halftone::test

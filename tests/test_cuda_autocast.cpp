@@ -81,37 +81,64 @@ TEST_CASE("test_autocast_torch_expect_builtin_promote and _methods_expect_builti
   });
 }
 
+namespace {
+
+/// What the call gives in a region has the dtype, and is bit for bit what it gives outside on arguments cast by hand.
+template <class F> void check_call(Dtype low, Dtype result, const Tensor& by_hand, F call) {
+  const amp::autocast region(kCUDA, low);
+  const Tensor out = call();
+  CHECK(out.dtype() == result);
+  CHECK(out.equal(by_hand));
+}
+
+}  // namespace
+
 TEST_CASE("test_autocast_nn_fp16, _nn_bf16 and _methods_fp16: modules and operators give the low dtype",
           "[cuda][amp]") {
   on_each_gpu([] {
-    nn::Linear linear(n, n);
+    nn::Linear dense(n, n);
     nn::Conv2d conv(nn::Conv2dOptions(2, 4, 3));
-    linear->to(get_default_device()), conv->to(get_default_device());
-    const Tensor x = ones({n, n}), image = ones({1, 2, n, n});
+    dense->to(get_default_device()), conv->to(get_default_device());
+    const Tensor x = randn({n, n}), image = randn({1, 2, n, n});
     for (const Dtype low : kLow) {
-      const amp::autocast region(kCUDA, low);
-      CHECK(linear(x).dtype() == low);
-      CHECK(nn::functional::linear(x, linear->weight, linear->bias).dtype() == low);
-      CHECK(conv(image).dtype() == low);
-      CHECK(x.matmul(x).dtype() == low);
+      const Tensor x_low = x.to(low), w = dense->weight.to(low), b = dense->bias.to(low);
+      const Tensor image_low = image.to(low), filter = conv->weight.to(low), offset = conv->bias.to(low);
+      check_call(low, low, linear(x_low, w, b), [&] { return dense(x); });
+      check_call(low, low, linear(x_low, w, b), [&] { return nn::functional::linear(x, dense->weight, dense->bias); });
+      check_call(low, low, conv2d(image_low, filter, offset), [&] { return conv(image); });
+      check_call(low, low, x_low.matmul(x_low), [&] { return x.matmul(x); });
     }
   });
 }
 
 TEST_CASE("test_autocast_nn_fp32 and _methods_fp32: losses, powers and norms run in float32", "[cuda][amp]") {
-  on_each_gpu([] {
+  nn::LayerNorm norm(nn::LayerNormOptions({n}));
+  using Call = std::function<Tensor(const Tensor& x, const Tensor& y)>;
+  const std::pair<const char*, Call> calls[] = {
+      {"MSELoss", [](const Tensor& x, const Tensor& y) { return nn::MSELoss()(x, y); }},
+      {"L1Loss", [](const Tensor& x, const Tensor& y) { return nn::L1Loss()(x, y); }},
+      {"SmoothL1Loss", [](const Tensor& x, const Tensor& y) { return nn::SmoothL1Loss()(x, y); }},
+      {"HuberLoss", [](const Tensor& x, const Tensor& y) { return nn::HuberLoss()(x, y); }},
+      {"KLDivLoss", [](const Tensor& x, const Tensor& y) { return nn::KLDivLoss()(x, y); }},
+      {"BCEWithLogitsLoss", [](const Tensor& x, const Tensor& y) { return nn::BCEWithLogitsLoss()(x, y); }},
+      {"CrossEntropyLoss", [](const Tensor& x, const Tensor&) { return nn::CrossEntropyLoss()(x, arange(n)); }},
+      {"NLLLoss", [](const Tensor& x, const Tensor&) { return nn::NLLLoss()(x, arange(n)); }},
+      {"LayerNorm", [norm](const Tensor& x, const Tensor&) mutable { return norm(x); }},
+      {"pow", [](const Tensor& x, const Tensor&) { return x.pow(1.7); }},
+      {"pow of a tensor", [](const Tensor& x, const Tensor& y) { return x.pow(y); }},
+      {"softmax", [](const Tensor& x, const Tensor&) { return x.softmax(1); }},
+      {"norm", [](const Tensor& x, const Tensor&) { return x.norm(); }},
+  };
+  on_each_gpu([&] {
+    norm->to(get_default_device());
+    const Tensor x = rand({n, n}) + 0.1, y = rand({n, n});
     for (const Dtype low : kLow) {
-      const Tensor x = full({n, n}, 0.5, low), y = ones({n, n}, low), labels = arange(n);
-      nn::LayerNorm norm(nn::LayerNormOptions({n}));
-      norm->to(get_default_device());
-      const amp::autocast region(kCUDA, low);
-      CHECK(nn::MSELoss()(x, y).dtype() == kFloat32);
-      CHECK(nn::L1Loss()(x, y).dtype() == kFloat32);
-      CHECK(nn::BCEWithLogitsLoss()(x, y).dtype() == kFloat32);
-      CHECK(nn::CrossEntropyLoss()(x, labels).dtype() == kFloat32);
-      CHECK(norm(x).dtype() == kFloat32);
-      CHECK(x.pow(2).dtype() == kFloat32);
-      CHECK(x.softmax(1).dtype() == kFloat32);
+      const Tensor x_low = x.to(low), y_low = y.to(low);
+      for (const auto& [name, call] : calls) {
+        INFO(name << " of " << low);
+        const Tensor by_hand = call(x_low.to(kFloat32), y_low.to(kFloat32));
+        check_call(low, kFloat32, by_hand, [&] { return call(x_low, y_low); });
+      }
     }
   });
 }
@@ -346,6 +373,7 @@ TEST_CASE("one region serves all GPUs, each weight cast where it lives", "[cuda]
 #if HALFTONE_SIMULATED_CUDA
 
 TEST_CASE("casts never make the host wait", "[cuda][amp][launches]") {
+  need_gpus(1);
   const DefaultDevice scope(Device(kCUDA, 0));
   const Tensor x = randn({n, n}), w = randn({n, n}).requires_grad_();
   const auto train = [&] {

@@ -117,7 +117,7 @@ TEST_CASE("a training step never makes the host wait", "[cuda][launches]") {
   CHECK(c.waits == 0);
   CHECK(c.pageable == 0);
   CHECK(c.blocking == 0);
-  CHECK(c.launches <= 50);  // of 8 layers, a loss, a clipped and scaled update: count again before raising it
+  CHECK(c.launches <= 50);  // of 7 layers, a loss, a clipped and scaled update: count again before raising it
 }
 
 TEST_CASE("no step of many takes more launches than the others", "[cuda][launches]") {

@@ -15,9 +15,11 @@ namespace {
 /// Switches that a test leaves as it found them.
 struct Switches {
   bool benchmark = cuda::benchmark(), deterministic = cuda::deterministic();
+  std::size_t workspace = cuda::workspace_limit();
   ~Switches() {
     cuda::set_benchmark(benchmark);
     cuda::set_deterministic(deterministic);
+    cuda::set_workspace_limit(workspace);
   }
 };
 
@@ -53,21 +55,52 @@ TEST_CASE("ordinary products and their gradients are computed by cuBLASLt", "[cu
   }
 }
 
-TEST_CASE("ordinary convolutions and their gradients are computed by cuDNN", "[cuda][libraries]") {
+namespace {
+
+struct Convolution {
+  const char* name;
+  int rank;
+  bool transposed;
+  Tensor (*run)(const Tensor& x, const Tensor& w, const Tensor& bias);
+};
+
+const Convolution kConvolutions[] = {
+    {"conv1d", 1, false, [](const Tensor& x, const Tensor& w, const Tensor& b) { return conv1d(x, w, b, 1, 1); }},
+    {"conv2d", 2, false, [](const Tensor& x, const Tensor& w, const Tensor& b) { return conv2d(x, w, b, 1, 1); }},
+    {"conv3d", 3, false, [](const Tensor& x, const Tensor& w, const Tensor& b) { return conv3d(x, w, b, 1, 1); }},
+    {"conv_transpose1d", 1, true,
+     [](const Tensor& x, const Tensor& w, const Tensor& b) { return conv_transpose1d(x, w, b, 2, 1); }},
+    {"conv_transpose2d", 2, true,
+     [](const Tensor& x, const Tensor& w, const Tensor& b) { return conv_transpose2d(x, w, b, 2, 1); }},
+    {"conv_transpose3d", 3, true,
+     [](const Tensor& x, const Tensor& w, const Tensor& b) { return conv_transpose3d(x, w, b, 2, 1); }},
+};
+
+void check_computed_by_library(const Convolution& c, Device device, Dtype dtype, MemoryFormat format) {
+  INFO(c.name << " on " << device << ", " << dtype << (format == MemoryFormat::ChannelsLast ? ", channels-last" : ""));
+  const auto sizes = [&](std::int64_t outer, std::int64_t channels, std::int64_t side) {
+    std::vector<std::int64_t> all{outer, channels};
+    all.resize(static_cast<std::size_t>(c.rank) + 2, side);
+    return all;
+  };
+  const Tensor x = draw(sizes(2, 8, 6), on(device, dtype, format)).requires_grad_();
+  const Tensor w = draw(c.transposed ? sizes(8, 16, 3) : sizes(16, 8, 3), on(device, dtype, format)).requires_grad_();
+  const Tensor bias = draw({16}, on(device, dtype)).requires_grad_();
+  const cuda::LibraryUse use = use_of([&] { c.run(x, w, bias).sum().backward(); });
+  CHECK(use.library_convolutions + use.other_order_convolutions == 3);
+  CHECK(use.direct_convolutions == 0);
+  // Half channels-last is what tensor cores are made for, and float contiguous what everybody has.
+  if (dtype == (format == MemoryFormat::ChannelsLast ? kFloat16 : kFloat32)) CHECK(use.library_convolutions == 3);
+}
+
+}  // namespace
+
+TEST_CASE("convolutions of every kind and their gradients are computed by cuDNN", "[cuda][libraries]") {
   for (const Device device : cuda_devices()) {
-    for (const Dtype dtype : {kFloat16, kBFloat16, kFloat32, kFloat64}) {
-      for (const MemoryFormat format : {MemoryFormat::Contiguous, MemoryFormat::ChannelsLast}) {
-        INFO(device << ", " << dtype << (format == MemoryFormat::ChannelsLast ? ", channels-last" : ""));
-        const Tensor x = draw({4, 16, 10, 10}, on(device, dtype, format)).requires_grad_();
-        const Tensor w = draw({32, 16, 3, 3}, on(device, dtype, format)).requires_grad_();
-        const Tensor bias = draw({32}, on(device, dtype)).requires_grad_();
-        const cuda::LibraryUse use = use_of([&] { conv2d(x, w, bias, 1, 1).sum().backward(); });
-        CHECK(use.library_convolutions + use.other_order_convolutions == 3);
-        CHECK(use.direct_convolutions == 0);
-        // Half channels-last is what tensor cores are made for, and float contiguous what everybody has.
-        if (dtype == (format == MemoryFormat::ChannelsLast ? kFloat16 : kFloat32)) {
-          CHECK(use.library_convolutions == 3);
-        }
+    for (const Convolution& c : kConvolutions) {
+      for (const Dtype dtype : {kFloat16, kBFloat16, kFloat32, kFloat64}) {
+        check_computed_by_library(c, device, dtype, MemoryFormat::Contiguous);
+        if (c.rank > 1) check_computed_by_library(c, device, dtype, MemoryFormat::ChannelsLast);
       }
     }
   }
@@ -306,6 +339,43 @@ TEST_CASE("nothing is timed where results must not differ from run to run", "[cu
     auto calls = cudasim::launches_by_kernel_name();
     CHECK((calls["cudnnFind"] == 0) == deterministic);
     CHECK((calls["cublasLtMatmul"] == 1) == deterministic);
+  }
+}
+
+TEST_CASE("an algorithm keeps to the memory, and to the fixed order of sums, that it is told of", "[cuda][libraries]") {
+  need_gpus(1);
+  const Switches before;
+  constexpr std::size_t kEnough = 5 * 4 * 3 * 3 * sizeof(float);  // for those that take memory
+  struct Row {
+    bool deterministic;
+    std::size_t workspace;
+    bool benchmark;
+    int forward, gradients;  // the algorithms' numbers
+  };
+  const Row rows[] = {
+      {false, kEnough, false, 1, 0},
+      {false, kEnough - 1, false, 0, 1},
+      {true, kEnough, false, 1, 2},
+      {true, kEnough - 1, false, 0, 1},
+      {false, kEnough, true, 0, 2},  // as measured, not as recommended
+      {false, kEnough - 1, true, 0, 1},
+      {true, kEnough, true, 1, 2},  // nothing is timed
+      {true, 0, true, 0, 1},
+  };
+  for (const Row& row : rows) {
+    INFO("deterministic " << row.deterministic << ", workspace " << row.workspace << ", benchmark " << row.benchmark);
+    cuda::set_deterministic(row.deterministic);
+    cuda::set_workspace_limit(row.workspace);
+    cuda::set_benchmark(row.benchmark);
+    const Work work(Device(kCUDA, 0), 600);
+    for (int again = 0; again < 2; ++again) {  // what was found is remembered
+      cudasim::reset_counters();
+      work();
+      auto calls = cudasim::launches_by_kernel_name();
+      CHECK(calls[str("cudnnConvolutionForward, algorithm ", row.forward)] == 1);
+      CHECK(calls[str("cudnnConvolutionBackwardData, algorithm ", row.gradients)] == 1);
+      CHECK(calls[str("cudnnConvolutionBackwardFilter, algorithm ", row.gradients)] == 1);
+    }
   }
 }
 

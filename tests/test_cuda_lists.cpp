@@ -47,9 +47,9 @@ TEST_CASE("a list of 200 tensors takes a launch for each of its steps", "[cuda][
   }
   Tensor found = number(0), norm = number(0), scale = number(2), counts = zeros({3}, kOnGpu.dtype(kInt32)),
          new_scale = number(0), new_counts = zeros({3}, kOnGpu.dtype(kInt32));
-  const Tensor half = number(0.5), divisor = wide(2), skipped = zeros({}, kOnGpu.dtype(kInt64));
+  const Tensor divisor = wide(2), skipped = zeros({}, kOnGpu.dtype(kInt64));
   const SgdStep sgd{.lr = 0.1, .momentum = 0.9};
-  CHECK(launches([&] { gpu_backend().unscale(g, half, found); }) == 1);
+  CHECK(launches([&] { gpu_backend().unscale(g, scale, found); }) == 1);
   CHECK(launches([&] { gpu_backend().list_norm(g, 2, norm); }) == 1);
   CHECK(launches([&] { gpu_backend().list_norm(g, 2, norm, {1, divisor, scale, found}); }) == 1);
   CHECK(launches([&] { gpu_backend().list_divide(g, divisor); }) == 1);
@@ -78,7 +78,7 @@ TEST_CASE("pieces, packs and rests of a list, aligned or not", "[cuda][lists]") 
       gpu_backend().list_norm(tensors, 2, norm, {1, {}, number(4), found});
       CHECK(norm.item<double>() == Catch::Approx(std::sqrt(squares) / 4));
       CHECK(found.item<float>() == 0);
-      gpu_backend().unscale(tensors, number(0.5), found);
+      gpu_backend().unscale(tensors, number(2), found);
       CHECK(found.item<float>() == 0);
       for (std::size_t i = 0; i < tensors.size(); ++i) {
         INFO(dtype << " " << sizes[i] << " offset " << offset);
@@ -91,7 +91,7 @@ TEST_CASE("pieces, packs and rests of a list, aligned or not", "[cuda][lists]") 
       gpu_backend().list_norm(tensors, 2, norm, {1, {}, {}, found});
       CHECK(found.item<float>() == 1);
       gpu_backend().fill(tensors[8], std::nan(""));  // many threads find it
-      gpu_backend().unscale(tensors, number(0.5), found);
+      gpu_backend().unscale(tensors, number(2), found);
       CHECK(found.item<float>() == 1);
     }
   }

@@ -4,7 +4,6 @@
 #include <thread>
 
 #include "nn/parallel/comm.h"
-#include "tests/cuda.h"
 #include "tests/parallel_nets.h"
 
 using namespace halftone;
@@ -18,15 +17,6 @@ namespace {
 
 /// Whether the machine can run these tests.
 bool has_nccl() { return cuda::nccl::version() > 0 && cuda::device_count() >= 2; }
-
-/// Without NCCL while it lives.
-class WithoutNccl {
- public:
-  WithoutNccl() { cuda::set_allow_nccl(false); }
-  ~WithoutNccl() { cuda::set_allow_nccl(true); }
-  WithoutNccl(const WithoutNccl&) = delete;
-  WithoutNccl& operator=(const WithoutNccl&) = delete;
-};
 
 /// [1, 2, ...] times k + 1 on the k-th device.
 std::vector<Tensor> multiples(const Devices& on, Dtype dtype, std::int64_t n = 5) {
@@ -55,7 +45,7 @@ TEST_CASE("NCCL serves two or more different GPUs, none of which captures a grap
   CHECK_FALSE(cuda::nccl::serves(Devices{a, a}));
   CHECK_FALSE(cuda::nccl::serves(Devices{a, kCPU}));
   {
-    const WithoutNccl off;
+    const AllowNccl off(false);
     CHECK_FALSE(cuda::nccl::serves(Devices{a, b}));
   }
   cuda::Graph graph(a);
@@ -141,7 +131,7 @@ TEST_CASE("replicas train alike with and without NCCL", "[cuda][nccl]") {
   const Devices on = cuda_devices();
   const bool in_region = GENERATE(false, true);
   const auto train = [&](bool with_nccl) {
-    cuda::set_allow_nccl(with_nccl);
+    const AllowNccl allowed(with_nccl);
     manual_seed(7);
     TwoLayers net;
     net->to(on[0]);
@@ -157,7 +147,6 @@ TEST_CASE("replicas train alike with and without NCCL", "[cuda][nccl]") {
       (y.to(kFloat32) * y.to(kFloat32)).mean().backward();
       optimizer.step();
     }
-    cuda::set_allow_nccl(true);
     return net;
   };
   const TwoLayers with = train(true), without = train(false);
@@ -182,13 +171,6 @@ TEST_CASE("two threads that use several GPUs at once do not wait for each other 
 }
 
 #if HALFTONE_SIMULATED_CUDA
-
-namespace {
-
-std::vector<std::string> warnings;
-void remember_warning(const std::string& text) { warnings.push_back(text); }
-
-}  // namespace
 
 TEST_CASE("all parameters of a net go to the replicas in one NCCL call", "[cuda][nccl][launches]") {
   need_gpus(2);
@@ -216,18 +198,17 @@ TEST_CASE("all parameters of a net go to the replicas in one NCCL call", "[cuda]
 TEST_CASE("where NCCL cannot be started GPUs copy to each other, after a warning", "[cuda][nccl]") {
   need_gpus(3);
   const Devices on{{kCUDA, 1}, {kCUDA, 2}};  // no other test uses these alone
-  warnings.clear();
-  const WarningHandler before = set_warning_handler(&remember_warning);
-  cudasim::fail_call(cudasim::Kind::library, 1);
+  const Warnings warnings;
+  cudasim::fail_call(cudasim::Kind::library, 1, 2);  // it may be tried again
   const Tensor sum = comm::reduce_add(multiples(on, kFloat32), on[0]);
   cudasim::clear_failures();
-  set_warning_handler(before);
   CHECK(values(sum) == times(3));
-  REQUIRE(warnings.size() == 1);
-  CHECK_THAT(warnings[0], ContainsSubstring("GPUs copy to each other without NCCL, for it could not be started: NCCL: "
-                                            "unhandled system error"));
+  REQUIRE(warnings.texts().size() == 1);
+  CHECK_THAT(warnings.texts()[0],
+             ContainsSubstring("GPUs copy to each other without NCCL, for it could not be started: NCCL: "
+                               "unhandled system error"));
   CHECK(values(comm::reduce_add(multiples(on, kFloat32), on[0])) == times(3));
-  CHECK(warnings.size() == 1);
+  CHECK(warnings.texts().size() == 1);
 }
 
 TEST_CASE("a collective that fails is an error, and the next one starts anew", "[cuda][nccl]") {

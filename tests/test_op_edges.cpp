@@ -233,6 +233,29 @@ const std::vector<ErrorCase> kErrors = {
        scatter(ones({2, 2}), 0, zeros({1, 2}, kInt64), half({1, 2}));
      }},
     {"one_hot: class 5 is out of range for 4 classes", [] { one_hot(tensor({5}), 4); }},
+
+    // writes in place
+    {"masked_fill_: output with shape [2] doesn't match the broadcast shape [3, 2]",
+     [] {
+       ones(2).masked_fill_(ones({3, 2}, kBool), 0);
+     }},
+    {"addcmul_: output with shape [2] doesn't match the broadcast shape [3, 2]",
+     [] {
+       ones(2).addcmul_(ones(2), ones({3, 2}));
+     }},
+    {"addcdiv_: result type float32 can't be cast to the desired output type int64",
+     [] { arange(2).addcdiv_(arange(2), arange(2)); }},
+    {"lerp: expected both tensors in one floating dtype", [] { ones(2).lerp_(half(2), 0.5); }},
+    {"addmm_: the product of [2, 3] and [3, 4] does not fit into float32[4]",
+     [] {
+       ones(4).addmm_(ones({2, 3}), ones({3, 4}));
+     }},
+    {"add_: more than one element of float32[5] refers to a single memory location",
+     [] { ones(1).expand({5}).add_(1); }},
+    {"copy_: more than one element of float32[2, 2] refers to a single memory location",
+     [] {
+       ones(3).as_strided({2, 2}, {1, 1}).copy_(ones({2, 2}));
+     }},
     {"multinomial: cannot sample n_sample > prob_dist.size(-1)", [] { multinomial(ones(3), 4); }},
 
     // joining, factories
@@ -645,6 +668,37 @@ TEST_CASE("a write in place reads its operands as they were, even from the memor
     mask.masked_fill_(mask.t(), true);
     CHECK(equal(mask, expected));
   }
+}
+
+TEST_CASE("a write that is refused counts as none", "[ops][inplace]") {
+  const Tensor x = ones({2, 3}).requires_grad_(), y = x * 1, z = y * y;  // keeps y
+  CHECK_THROWS_AS(y.scatter_(0, ones({2, 3}), ones({2, 3})), TypeError);
+  CHECK_THROWS_AS(y.detach().scatter_(0, zeros({2, 3}, kInt64), ones({1, 3})), ValueError);
+  CHECK_THROWS_AS(y.detach().addmm_(ones({2, 2}), ones({3, 3})), Error);
+  CHECK_THROWS_AS(y.detach().masked_fill_(ones({4, 1, 1}, kBool), 0), ValueError);
+  CHECK_THROWS_AS(y.detach().addcmul_(ones({5}), ones({5})), Error);
+  CHECK_NOTHROW(z.sum().backward());
+}
+
+TEST_CASE("a write through a view that recording did not see is refused where it would be lost", "[ops][inplace]") {
+  const Tensor x = ones({2}).requires_grad_(), y = x * 2;
+  Tensor view;
+  {
+    const NoGradGuard plain;
+    view = y[0];
+  }
+  CHECK_THROWS_WITH(view.zero_(),
+                    ContainsSubstring("is a view that was made under NoGradGuard of a tensor with history"));
+  {
+    const NoGradGuard plain;
+    view.zero_();
+  }
+  CHECK(list(y) == Doubles{0, 2});
+  y[0].zero_();
+  y.sum().backward();
+  CHECK(list(x.grad()) == Doubles{0, 2});
+  const Tensor leaf = ones(4).slice(0, 0, 2).requires_grad_();
+  CHECK_THROWS_WITH(leaf.sub_(1), ContainsSubstring("sub_: a leaf Variable that requires grad"));
 }
 
 TEST_CASE("gradients go through a write whose operand lies in the memory it writes", "[ops][inplace]") {

@@ -759,6 +759,7 @@ TEST_CASE("layer normalization and its gradients", "[rows][layer_norm]") {
     for (const Dtype weight_dtype : {dtype, kFloat32}) {
       for (const bool weighted : {false, true}) {
         check_layer_norm(5, 33, dtype, weight_dtype, weighted);
+        check_layer_norm(1, 66, dtype, weight_dtype, weighted);  // one row of any width is aligned, two are not
         check_layer_norm(1000, 70, dtype, weight_dtype, weighted);
       }
     }

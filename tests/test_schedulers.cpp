@@ -126,6 +126,15 @@ TEST_CASE("ReduceLROnPlateau waits for its patience, then reduces", "[optim][sch
   CHECK(lr(*optimizer) == Catch::Approx(0.05));
 }
 
+TEST_CASE("a cosine schedule knows no rate of a group that was added later", "[optim][schedulers]") {
+  const auto optimizer = two_groups();
+  CosineAnnealingLR schedule(*optimizer, 1);
+  schedule.step();  // the bottom
+  optimizer->add_param_group(OptimizerParamGroup(std::vector{ones({1}).requires_grad_()}));
+  CHECK_THROWS_WITH(schedule.step(), ContainsSubstring("made for 2 parameter groups gives 2 rates, but its optimizer "
+                                                       "has 3 groups"));
+}
+
 TEST_CASE("schedules refuse settings that make no sense", "[optim][schedulers]") {
   const auto optimizer = two_groups();
   Optimizer& o = *optimizer;

@@ -29,6 +29,9 @@ struct ToRule {
   Tensor forward(const Tensor& x) {
     from_dtype = x.dtype();
     from_device = x.device();
+    const bool fits = dtype == x.dtype() && is_dense(x.sizes(), x.strides()) &&
+                      (format == MemoryFormat::Preserve || x.is_contiguous(format));
+    if (fits && x.device() != device) return moved(x, device);
     const bool cast_first = element_size(dtype) <= element_size(x.dtype());
     Tensor source = x.device() == device || cast_first ? x : moved(x, device);
     Tensor out = empty_like(source, TensorOptions(dtype).memory_format(format));

@@ -5,6 +5,7 @@
 
 #include "autograd/ops.h"
 #include "autograd/ops/plain.h"
+#include "core/cuda_graph.h"
 #include "core/random.h"
 
 namespace halftone {
@@ -13,6 +14,7 @@ namespace {
 // Its own gradient.
 struct DropoutRule {
   DropoutMask mask;
+  std::uint64_t capture = 0;  // of the graph whose replays draw the mask, a new one each
 
   Tensor forward(const Tensor& x) const {
     Tensor y = empty_like(x);
@@ -20,7 +22,10 @@ struct DropoutRule {
     return y;
   }
   std::array<Tensor, 1> backward(const Tensor& g, Wants) const {
-    return {apply(op("dropout"), DropoutRule{mask}, std::array{g})};
+    check(capture == cuda::current_capture(g.device()),
+          "dropout: its forward and its backward must be captured in one cuda::Graph, or both not: every replay draws "
+          "another mask");
+    return {apply(op("dropout"), DropoutRule{mask, capture}, std::array{g})};
   }
 };
 
@@ -43,7 +48,7 @@ Tensor drop(const Tensor& x, double p, bool train, std::int64_t group) {
     const std::scoped_lock lock(generator.mutex());
     mask.seed = generator.random64() + spread(x.device());
   }
-  return apply(info, DropoutRule{mask}, std::array{x});
+  return apply(info, DropoutRule{mask, cuda::current_capture(x.device())}, std::array{x});
 }
 
 }  // namespace

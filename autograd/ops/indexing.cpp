@@ -27,7 +27,7 @@ class Selector {
 
   Selection run() {
     check<IndexError>(!indices_.empty(), "index: expected at least one index, got an empty list");
-    check<IndexError>(consumed() <= x_.dim(), "too many indices for tensor of dimension ", x_.dim(), ": got ",
+    check<IndexError>(consumed() <= x_.dim(), "index: too many indices for tensor of dimension ", x_.dim(), ": got ",
                       consumed());
     for (const TensorIndex& i : indices_) take(i);
     return std::move(selection_);
@@ -79,7 +79,7 @@ class Selector {
 
   void take_mask(const Tensor& mask) {
     for (std::int64_t i = 0; i < mask.dim(); ++i) {
-      check<IndexError>(mask.size(i) == selection_.view.size(axis_ + i), "The shape of the mask ", mask.sizes(),
+      check<IndexError>(mask.size(i) == selection_.view.size(axis_ + i), "index: The shape of the mask ", mask.sizes(),
                         " at index ", i, " does not match the shape of the indexed tensor ", x_.sizes(), " at index ",
                         axis_ + i);
     }
@@ -111,7 +111,7 @@ void check_values_fit(const IndexPlace& place, const Tensor& values) {
   for (std::int64_t i = 1; fits && i <= values.dim(); ++i) {
     fits = values.size(-i) == 1 || values.size(-i) == sizes[sizes.size() - at(i)];
   }
-  check<ValueError>(fits, "shape mismatch: value tensor of shape ", values.sizes(),
+  check<ValueError>(fits, "index_put: shape mismatch: value tensor of shape ", values.sizes(),
                     " cannot be broadcast to indexing result of shape ", sizes);
 }
 

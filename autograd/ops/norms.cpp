@@ -204,8 +204,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, con
   check<ValueError>(training || (running_mean.defined() && running_var.defined()), info.name,
                     ": running_mean and running_var must be defined in evaluation mode");
   const std::int64_t per_channel = x.size(1) == 0 ? 0 : x.numel() / x.size(1);
-  check<ValueError>(!training || per_channel != 1,
-                    "Expected more than 1 value per channel when training, got input size ", x.sizes());
+  check<ValueError>(!training || per_channel != 1, info.name,
+                    ": Expected more than 1 value per channel when training, got input size ", x.sizes());
   return apply(info, BatchNormRule{training, momentum, eps, kFloat32, kFloat32, {}, {}, {}, {}},
                std::array{x, weight, bias, running_mean, running_var});
 }

@@ -214,14 +214,10 @@ Tensor binary_op(const OpInfo& info, const Binary& f, const Tensor& a, const Ten
   return out;
 }
 
-namespace {
-
 void check_result_fits(const OpInfo& info, const Tensor& self, Dtype computed) {
   check(category(computed) <= category(self.dtype()), info.name, "_: result type ", computed,
         " can't be cast to the desired output type ", self.dtype());
 }
-
-}  // namespace
 
 const Tensor& binary_op_(const OpInfo& info, const Binary& f, const Tensor& self, const Tensor& other) {
   Tensor operand = other;

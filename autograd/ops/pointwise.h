@@ -19,6 +19,8 @@ Tensor unary_op(const OpInfo& info, const Unary& f, const Tensor& x);
 /// y = f(a, b), broadcast and promoted. `result` bool for comparisons.
 Tensor binary_op(const OpInfo& info, const Binary& f, const Tensor& a, const Tensor& b,
                  Dtype result = Dtype::Undefined);
+/// Throws unless a result computed in the dtype may be written to self: not if self's numbers are of a lower category.
+void check_result_fits(const OpInfo& info, const Tensor& self, Dtype computed);
 /// Writes f(self, other) into self.
 const Tensor& binary_op_(const OpInfo& info, const Binary& f, const Tensor& self, const Tensor& other);
 const Tensor& unary_op_(const OpInfo& info, const Unary& f, const Tensor& self);

@@ -234,12 +234,16 @@ struct LinearRule {
   }
 };
 
+void check_factors(const OpInfo& info, const Tensor& a, const Tensor& b) {
+  check_rank(info, a, 2, "a matrix as first factor");
+  check_rank(info, b, 2, "a matrix as second factor");
+}
+
 }  // namespace
 
 Tensor addmm(const Tensor& c, const Tensor& a, const Tensor& b, const Scalar& beta, const Scalar& alpha) {
   const OpInfo& info = op("addmm");
-  check_rank(info, a, 2, "a matrix as first factor");
-  check_rank(info, b, 2, "a matrix as second factor");
+  check_factors(info, a, b);
   if (beta.equal(1) && alpha.equal(1)) return apply(info, AddmmRule{}, std::array{c, a, b});
   return apply_composite(info, std::array{c, a, b}, [&](const Tensor& z, const Tensor& x, const Tensor& y) {
     const Tensor scaled = alpha.equal(1) ? mm(x, y) : mm(x, y) * alpha;
@@ -248,8 +252,18 @@ Tensor addmm(const Tensor& c, const Tensor& a, const Tensor& b, const Scalar& be
 }
 
 const Tensor& Tensor::addmm_(const Tensor& a, const Tensor& b, const Scalar& beta, const Scalar& alpha) const {
+  const OpInfo& info = op("addmm");
+  check_factors(info, a, b);
+  check_same_dtype(info, "all operands", *this, a);
+  check_same_device(info, "all operands", *this, a);
+  const Dims product = product_sizes(info, a, b, false, false);
+  check(sizes().equals(product), info.name, "_: the product of ", a.sizes(), " and ", b.sizes(), " does not fit into ",
+        describe(*this));
   return write_in_place(
-      op("addmm"), *this, std::array{a, b}, [&](const Tensor& old) { return halftone::addmm(old, a, b, beta, alpha); },
+      info, *this, std::array{a, b},
+      [&](const Tensor& old) {
+        return halftone::addmm(old, apart_in_graph(*this, a), apart_in_graph(*this, b), beta, alpha);
+      },
       [&](const Tensor& self) {
         const plain::Scope scope;
         Tensor target = self;

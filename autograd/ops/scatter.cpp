@@ -100,17 +100,22 @@ Tensor scatter_with(const OpInfo& info, Write mode, const Tensor& x, std::int64_
 
 const Tensor& scatter_in_place(const OpInfo& info, Write mode, const Tensor& self, std::int64_t given,
                                const Tensor& index, const Tensor& source) {
+  const std::int64_t dim = wrap_dim(given, self.dim());
+  const Tensor places = checked_index(info, self, dim, index, "self");
+  check_same_dtype(info, "self and source", self, source);
+  check_same_device(info, "self and source", self, source);
+  const Tensor part = [&] {
+    const plain::Scope scope;
+    return cropped(info, source, places);
+  }();
   return write_in_place(
       info, self, std::array{source},
       [&](const Tensor& old) { return scatter_with(info, mode, old, given, index, source); },
       [&](const Tensor& x) {
         const plain::Scope scope;
-        const std::int64_t dim = wrap_dim(given, x.dim());
-        const Tensor places = checked_index(info, x, dim, index, "self");
-        check_same_dtype(info, "self and source", x, source);
         Tensor target = x;
-        const Tensor from = source.is_alias_of(x) ? source.clone() : source;  // it must not change while it is read
-        backend(x).scatter(mode, dim, places, cropped(info, from, places), target);
+        const Tensor from = part.is_alias_of(x) ? part.clone() : part;  // it must not change while it is read
+        backend(x).scatter(mode, dim, places, from, target);
       });
 }
 

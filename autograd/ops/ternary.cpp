@@ -6,8 +6,15 @@
 namespace halftone {
 namespace {
 
+void check_one_device(std::string_view name, const Tensor& a, const Tensor& b, const Tensor& c) {
+  check(a.device() == b.device() && a.device() == c.device(), name, ": expected all tensors on one device, got ",
+        describe(a), " on ", a.device(), ", ", describe(b), " on ", b.device(), " and ", describe(c), " on ",
+        c.device());
+}
+
 // The kernel over three broadcast operands.
 Tensor run(const Ternary& f, const Tensor& a, const Tensor& b, const Tensor& c, Dtype dtype, std::string_view name) {
+  check_one_device(name, a, b, c);
   const Dims sizes = broadcast_shapes(name, broadcast_shapes(name, a.sizes(), b.sizes()), c.sizes());
   const Tensor& like = b.sizes().equals(sizes) ? b : a;
   const TensorOptions options = TensorOptions(dtype).device(a.device());
@@ -89,6 +96,20 @@ template <class Rule> Tensor apply_common(const OpInfo& info, Rule rule, std::ar
   return out;
 }
 
+// What is written in place keeps its shape, and its kind of numbers.
+void check_written(const OpInfo& info, const Tensor& self, const Tensor& a, const Tensor& b, Dtype computed) {
+  check_one_device(info.name, self, a, b);
+  const Dims sizes = broadcast_shapes(info.name, broadcast_shapes(info.name, self.sizes(), a.sizes()), b.sizes());
+  check<ValueError>(self.sizes().equals(sizes), info.name, "_: output with shape ", self.sizes(),
+                    " doesn't match the broadcast shape ", sizes);
+  check_result_fits(info, self, computed);
+}
+
+void check_lerp(const Tensor& start, const Tensor& end) {
+  check(start.dtype() == end.dtype() && start.is_floating_point(),
+        "lerp: expected both tensors in one floating dtype, got ", describe(start), " and ", describe(end));
+}
+
 // A number as a 0-dim tensor that does not widen `like`.
 Tensor number_beside(const Scalar& value, const Tensor& like) {
   return full({}, value, TensorOptions(result_type(like, value)).device(like.device()));
@@ -115,8 +136,7 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, const Scalar& value) {
 }
 
 Tensor lerp(const Tensor& a, const Tensor& end, const Tensor& weight) {
-  check(a.dtype() == end.dtype() && a.is_floating_point(), "lerp: expected both tensors in one floating dtype, got ",
-        describe(a), " and ", describe(end));
+  check_lerp(a, end);
   return apply_common(op("lerp"), LerpRule{}, {a, end, weight});
 }
 Tensor lerp(const Tensor& a, const Tensor& end, const Scalar& weight) { return lerp(a, end, number_beside(weight, a)); }
@@ -134,6 +154,7 @@ Tensor addcdiv(const Tensor& x, const Tensor& a, const Tensor& b, const Scalar& 
 
 const Tensor& Tensor::masked_fill_(const Tensor& mask, const Scalar& value) const {
   check<TypeError>(mask.dtype() == kBool, "masked_fill_: expected a boolean mask, but got ", describe(mask));
+  check_written(op("masked_fill"), *this, mask, mask, dtype());
   return write_in_place(
       op("masked_fill"), *this, std::array{mask},
       [&](const Tensor& old) { return halftone::masked_fill(old, mask, value); },
@@ -145,24 +166,31 @@ const Tensor& Tensor::masked_fill_(const Tensor& mask, const Scalar& value) cons
 const Tensor& Tensor::addcmul_(const Tensor& a, const Tensor& b, const Scalar& value) const {
   fn::AddProduct f;
   f.value = value;
+  const Dtype compute = common(*this, a, b);
+  check_written(op("addcmul"), *this, a, b, compute);
   return write_in_place(
       op("addcmul"), *this, std::array{a, b},
       [&](const Tensor& old) {
         return halftone::addcmul(old, apart_in_graph(*this, a), apart_in_graph(*this, b), value);
       },
-      [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, a), apart_from(to, b), to, to.dtype()); });
+      [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, a), apart_from(to, b), to, compute); });
 }
 const Tensor& Tensor::addcdiv_(const Tensor& a, const Tensor& b, const Scalar& value) const {
   fn::AddQuotient f;
   f.value = value;
+  Dtype compute = common(*this, a, b);
+  if (!halftone::is_floating_point(compute)) compute = get_default_dtype();
+  check_written(op("addcdiv"), *this, a, b, compute);
   return write_in_place(
       op("addcdiv"), *this, std::array{a, b},
       [&](const Tensor& old) {
         return halftone::addcdiv(old, apart_in_graph(*this, a), apart_in_graph(*this, b), value);
       },
-      [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, a), apart_from(to, b), to, to.dtype()); });
+      [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, a), apart_from(to, b), to, compute); });
 }
 const Tensor& Tensor::lerp_(const Tensor& end, const Scalar& weight) const {
+  check_lerp(*this, end);
+  check_written(op("lerp"), *this, end, end, dtype());
   return write_in_place(
       op("lerp"), *this, std::array{end},
       [&](const Tensor& old) { return halftone::lerp(old, apart_in_graph(*this, end), weight); },

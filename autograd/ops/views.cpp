@@ -300,7 +300,7 @@ Tensor narrow(const Tensor& x, std::int64_t dim, std::int64_t start, std::int64_
 Tensor select(const Tensor& x, std::int64_t dim, std::int64_t index) {
   check<IndexError>(x.dim() > 0, "select: cannot be applied to a 0-dim tensor");
   const std::int64_t axis = wrap_dim(dim, x.dim()), size = x.size(axis);
-  check<IndexError>(-size <= index && index < size, "index ", index, " is out of bounds for dimension ", axis,
+  check<IndexError>(-size <= index && index < size, "select: index ", index, " is out of bounds for dimension ", axis,
                     " with size ", size);
   return apply_view(op("select"), SelectRule{axis, index < 0 ? index + size : index, dims(x.sizes())}, x);
 }

@@ -18,6 +18,34 @@ std::unordered_map<void*, Arena*>& owners() {
   return only;
 }
 
+struct Block {
+  Gpu* gpu;
+  void* data;
+};
+
+// What waits for the end of all captures. Never destroyed either.
+std::vector<Block>& postponed() {
+  static auto& only = *new std::vector<Block>;
+  return only;
+}
+
+// After the work that was queued so far, which may be replays.
+void free_all(std::vector<Block>& blocks) noexcept {
+  int before = 0;
+  std::ignore = cudaGetDevice(&before);
+  const Gpu* waited_for = nullptr;
+  for (const auto& [gpu, data] : blocks) {
+    if (gpu != waited_for) {
+      std::ignore = cudaSetDevice(gpu->device.index());
+      std::ignore = cudaStreamSynchronize(gpu->stream);
+      waited_for = gpu;
+    }
+    std::ignore = cudaFree(data);
+  }
+  blocks.clear();
+  return_to(before);
+}
+
 cudaError_t allocate(const Gpu& g, void** block, std::size_t bytes) {
   const cudaError_t status = cudaMalloc(block, bytes);
   if (status != cudaErrorMemoryAllocation) return status;
@@ -62,7 +90,7 @@ bool Arena::give(void* block) noexcept {
   return true;
 }
 
-bool Arena::keep_until_end(Gpu& g, void* block) noexcept {
+bool Arena::keep(Gpu& g, void* block) noexcept {
   const std::lock_guard lock(mutex);
   Arena* const arena = g.arena.load(std::memory_order_acquire);
   if (arena) arena->kept_.push_back(block);
@@ -88,26 +116,31 @@ bool Arena::keep_pinned(void* block, std::size_t bytes) noexcept {
   return keeper.shared != nullptr;
 }
 
-void Arena::capture_has_ended() {
-  const std::lock_guard lock(mutex);
-  for (void* block : kept_) std::ignore = cudaFreeAsync(block, gpu_.stream);
-  kept_.clear();
-}
-
 void Arena::abandon() {
   std::vector<std::shared_ptr<void>> pinned;  // given back behind the lock, which that may want to take
   const std::lock_guard lock(mutex);
   pinned.swap(pinned_);
+  Arena* const next = gpu_.arena.load(std::memory_order_acquire);  // of a graph that is being captured now
+  for (void* block : kept_) {
+    if (next) {
+      next->kept_.push_back(block);
+    } else {
+      std::ignore = cudaFreeAsync(block, gpu_.stream);
+    }
+  }
+  kept_.clear();
   abandoned_ = true;
   if (in_use_ == 0) delete this;
 }
 
 Arena::~Arena() {
-  int before = 0;
-  std::ignore = cudaGetDevice(&before);
-  std::ignore = cudaSetDevice(gpu_.device.index());
-  for (const auto& [block, size] : blocks_) std::ignore = cudaFree(block);  // waits for what still uses it
-  std::ignore = cudaSetDevice(before);
+  for (const auto& [block, size] : blocks_) postponed().push_back({&gpu_, block});
+  if (captures.load() == 0) free_all(postponed());
+}
+
+void Arena::free_postponed() noexcept {
+  const std::lock_guard lock(mutex);
+  if (captures.load() == 0) free_all(postponed());
 }
 
 }  // namespace halftone::cuda

@@ -22,14 +22,15 @@ class Arena {
   void* take(std::size_t bytes);
   /// Takes a block back if an arena has given it out; false if it is none of theirs.
   static bool give(void* block) noexcept;
-  /// While a graph is captured on g, keeps a block of the stream's own pool until that ends: giving it back now would
-  /// be a step of the graph. False if none is captured.
-  static bool keep_until_end(Gpu& g, void* block) noexcept;
+  /// While a graph is captured on g, keeps a block of the stream's own pool as long as the graph: its earlier steps may
+  /// use the block, and giving it back would be a step as well. False if none is captured.
+  static bool keep(Gpu& g, void* block) noexcept;
   /// Keeps pinned memory, from which replays may copy, as long as the graphs that are being captured. False if none is.
   static bool keep_pinned(void* block, std::size_t bytes) noexcept;
-  void capture_has_ended();
   /// The graph is gone. The memory goes with the last tensor that lies in it.
   void abandon();
+  /// Frees the memory of arenas that went while a graph was captured, for which that would have been a wait.
+  static void free_postponed() noexcept;
 
  private:
   ~Arena();
@@ -39,7 +40,7 @@ class Arena {
   Gpu& gpu_;
   std::map<void*, std::size_t> blocks_;
   std::multimap<std::size_t, void*> idle_;
-  std::vector<void*> kept_;
+  std::vector<void*> kept_;  // of the stream's own pool
   std::vector<std::shared_ptr<void>> pinned_;
   std::size_t in_use_ = 0;
   bool abandoned_ = false;

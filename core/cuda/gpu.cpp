@@ -106,6 +106,11 @@ cudaError_t try_use(Device device) noexcept {
   return current == device.index() ? cudaSuccess : cudaSetDevice(device.index());
 }
 
+void return_to(int index) noexcept {
+  const auto slot = static_cast<std::size_t>(index);
+  if (slot < kMaxGpus && gpus[slot].load(std::memory_order_acquire)) std::ignore = cudaSetDevice(index);
+}
+
 std::mutex& crossing() {
   static std::mutex only;
   return only;
@@ -130,7 +135,8 @@ void open_pool(Gpu& owner, const Gpu& reader) {
     access.location.type = cudaMemLocationTypeDevice;
     access.location.id = reader.device.index();
     access.flags = cudaMemAccessFlagsProtReadWrite;
-    check(cudaMemPoolSetAccess(owner.pool, &access, 1));
+    // Where that is refused for all that, copies between the two go through the host.
+    if (cudaMemPoolSetAccess(owner.pool, &access, 1) != cudaSuccess) std::ignore = cudaGetLastError();
   }
   owner.readers.fetch_or(bit, std::memory_order_release);
 }

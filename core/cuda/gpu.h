@@ -35,6 +35,7 @@ struct Gpu {
   int multiprocessors = 1;
   std::atomic<std::uint64_t> readers{0};   // bits of the devices to which open_pool() has opened this one's pool
   std::atomic<Arena*> arena{nullptr};      // where memory comes from while a graph is captured on this device
+  std::atomic<std::uint64_t> capture{0};   // its number, while one goes on
   const std::uint64_t* replays = nullptr;  // while a graph is captured: how often it has run, in device memory
   std::atomic<std::thread::id> capturer;   // who began to capture
 
@@ -57,6 +58,9 @@ void for_each_gpu_in_use(void (*f)(Gpu&, void*), void* argument);
 /// and makes a context there.
 void use(Device device);
 cudaError_t try_use(Device device) noexcept;
+/// Goes back to the device that a thread's calls were about, unless nobody uses that: choosing it would make a context
+/// there.
+void return_to(int index) noexcept;
 
 /// How many graphs are being captured in the process.
 extern std::atomic<int> captures;

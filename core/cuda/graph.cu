@@ -4,7 +4,7 @@
 namespace halftone::cuda {
 namespace {
 
-std::atomic<std::uint64_t> replays_so_far{0};
+std::atomic<std::uint64_t> replays_so_far{0}, captures_so_far{0};
 
 __global__ void count_replay(std::uint64_t* replays) { ++*replays; }
 
@@ -33,11 +33,14 @@ struct Graph::Impl {
     replays = static_cast<std::uint64_t*>(arena->take(sizeof(std::uint64_t)));
     check(replays != nullptr, gpu.device, ": out of memory: no room to count a graph's replays");
     check(cudaMemsetAsync(replays, 0, sizeof(std::uint64_t), gpu.stream));
+    // What tensors gave back so far can go to the graph if it needs it: only what the host has seen to be idle can.
+    check(cudaStreamSynchronize(gpu.stream));
     check(cudaStreamBeginCapture(gpu.stream, cudaStreamCaptureModeRelaxed));
     capturing = true;
     gpu.replays = replays;
     gpu.capturer.store(std::this_thread::get_id());
     captures.fetch_add(1);
+    gpu.capture.store(captures_so_far.fetch_add(1) + 1);
     gpu.arena.store(arena, std::memory_order_release);
     cudaLaunchConfig_t one{};
     one.gridDim = one.blockDim = dim3(1);
@@ -53,8 +56,9 @@ struct Graph::Impl {
     capturing = false;
     gpu.arena.store(nullptr, std::memory_order_release);
     gpu.replays = nullptr;
+    gpu.capture.store(0);
     captures.fetch_sub(1);
-    arena->capture_has_ended();
+    Arena::free_postponed();
     return status;
   }
 
@@ -139,6 +143,8 @@ std::size_t Graph::nodes() const {
   if (impl_->graph) check(cudaGraphGetNodes(impl_->graph, nullptr, &count));
   return count;
 }
+
+std::uint64_t current_capture(Device device) { return device.is_cuda() ? gpu(device).capture.load() : 0; }
 
 bool is_capturing(Device device) { return device.is_cuda() && gpu(device).arena.load(std::memory_order_acquire); }
 

@@ -3,9 +3,11 @@
 #include <nccl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 
 #include "core/cuda/gpu.h"
 #include "core/cuda_nccl.h"
@@ -21,6 +23,12 @@ void check(ncclResult_t result) {
   fail("NCCL: ", ncclGetErrorString(result), " (", ncclGetLastError(nullptr), ")");
 }
 
+bool is_busy(const Gpu& g) {
+  const bool busy = cudaStreamQuery(g.stream) == cudaErrorNotReady;
+  if (busy) std::ignore = cudaGetLastError();
+  return busy;
+}
+
 /// The communicators of some GPUs.
 class Clique {
  public:
@@ -32,8 +40,13 @@ class Clique {
     }
     check(ncclCommInitAll(comms_.data(), static_cast<int>(indices.size()), indices.data()));
   }
-  /// Ends what is under way: used when a call failed, after which the ranks disagree.
+  /// Ends what is under way: used when a call failed, after which the ranks disagree. Earlier calls are given time to
+  /// end well, as others count on what they bring.
   ~Clique() {
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    for (const Gpu* g : gpus_) {
+      while (is_busy(*g) && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
+    }
     for (ncclComm_t comm : comms_) {
       if (comm) std::ignore = ncclCommAbort(comm);
     }
@@ -66,7 +79,21 @@ std::vector<Gpu*> gpus_of(std::span<const Device> devices) {
   return gpus;
 }
 
+// NCCL allocates beside the pools, which keep what was given back to them.
+void trim_pools(const std::vector<Gpu*>& gpus) noexcept {
+  for (const Gpu* g : gpus) {
+    std::ignore = try_use(g->device);
+    std::ignore = cudaStreamSynchronize(g->stream);
+    std::ignore = cudaMemPoolTrimTo(g->pool, 0);
+  }
+}
+
 std::unique_ptr<Clique> try_to_start(const std::vector<Gpu*>& gpus) {
+  try {
+    return std::make_unique<Clique>(gpus);
+  } catch (const Error&) {
+    trim_pools(gpus);
+  }
   try {
     return std::make_unique<Clique>(gpus);
   } catch (const Error& error) {
@@ -90,9 +117,15 @@ template <class Calls> void together(std::span<const Device> devices, Calls call
   halftone::check(clique != nullptr, "NCCL: it could not be started on these devices");
   check(ncclGroupStart());
   ncclResult_t result = ncclSuccess;
-  calls(*clique, [&](ncclResult_t of_call) {
-    if (result == ncclSuccess) result = of_call;
-  });
+  try {
+    calls(*clique, [&](ncclResult_t of_call) {
+      if (result == ncclSuccess) result = of_call;
+    });
+  } catch (...) {
+    std::ignore = ncclGroupEnd();  // or the thread's later groups would be parts of this one
+    cliques().erase(gpus);
+    throw;
+  }
   const ncclResult_t end = ncclGroupEnd();
   if (result == ncclSuccess) result = end;
   if (result == ncclSuccess) return;

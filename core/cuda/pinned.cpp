@@ -65,7 +65,7 @@ void mark(Gpu& g, void* idle) {
   // Without an event the host waits, and without that the block is never used again.
   if (!record(g, block.marks) && cudaStreamSynchronize(g.stream) != cudaSuccess) block.lost = true;
   std::ignore = cudaGetLastError();
-  std::ignore = cudaSetDevice(before);
+  return_to(before);
 }
 
 }  // namespace

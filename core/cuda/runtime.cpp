@@ -42,6 +42,12 @@ class CudaRuntime final : public Runtime {
     return {found.name, static_cast<std::int64_t>(found.totalGlobalMem), found.multiProcessorCount};
   }
 
+  bool has_bfloat16(Device device) const override {
+    int major = 0;  // of the compute capability
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index()));
+    return major >= 8;
+  }
+
   void* allocate(Device device, std::size_t bytes) override {
     Gpu& g = gpu(device);
     check_capture(g);
@@ -57,7 +63,7 @@ class CudaRuntime final : public Runtime {
     ledger(device).subtract(bytes);
     if (Arena::give(data)) return;  // one of a graph's
     Gpu& g = gpu(device);
-    if (g.arena.load(std::memory_order_acquire) && Arena::keep_until_end(g, data)) return;
+    if (g.arena.load(std::memory_order_acquire) && Arena::keep(g, data)) return;
     std::ignore = try_use(g.device);
     std::ignore = cudaFreeAsync(data, g.stream);
   }

@@ -59,7 +59,7 @@ class CpuBackend final : public Backend {
             TensorList second_max, const Tensor& grad_scale, const Tensor& found_inf, const Tensor& skipped) override;
   void next_scale(const ScaleRule& rule, const Tensor& scale, const Tensor& counts, const Tensor& found_inf,
                   Tensor& new_scale, Tensor& new_counts, const Tensor& flags) override;
-  void unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) override;
+  void unscale(TensorList tensors, const Tensor& scale, Tensor& found_inf) override;
   void list_norm(TensorList tensors, double p, Tensor& y, const Clip& clip) override;
   void list_divide(TensorList tensors, const Tensor& divisor) override;
 };

@@ -242,9 +242,9 @@ template <class F> void update_each(TensorList tensors, F f) {
 
 }  // namespace
 
-void CpuBackend::unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) {
+void CpuBackend::unscale(TensorList tensors, const Tensor& scale, Tensor& found_inf) {
   check_one_device("unscale", tensors, found_inf);
-  const float by = read_float(factor);
+  const float by = scale.defined() ? 1 / read_float(scale) : 1;
   std::atomic<bool> overflowed{false};
   update_each(tensors, [&]<class C>(C* x, std::int64_t n) {
     if (!all_finite(x, n)) overflowed.store(true, std::memory_order_relaxed);

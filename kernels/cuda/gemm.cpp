@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <map>
 #include <optional>
-#include <span>
 #include <tuple>
+#include <vector>
 
 #include "core/cuda_graph.h"
 #include "core/cuda_library_use.h"
@@ -31,7 +31,7 @@ using Preference = Handle<cublasLtMatmulPreferenceCreate, cublasLtMatmulPreferen
 using Candidate = cublasLtMatmulHeuristicResult_t;
 
 constexpr std::size_t kWorkspace = std::size_t{32} << 20;  // what cuBLAS itself takes on Hopper
-constexpr int kCandidates = 8;                             // to time
+constexpr int kCandidates = 8;                             // to time, or to fall back on
 
 template <class T> void set(const Operation& of, cublasLtMatmulDescAttributes_t attribute, const T& value) {
   check(cublasLtMatmulDescSetAttribute(of, attribute, &value, sizeof(value)));
@@ -80,7 +80,7 @@ struct Plan {
 
   Operation operation;
   Layout first, second, result;
-  std::optional<Candidate> chosen;  // none: the library has no algorithm
+  std::vector<Candidate> candidates;  // the best first; none: the library has no algorithm
 };
 
 struct Addresses {
@@ -112,11 +112,19 @@ class Products {
     use(gpu_.device);
     problem.timed = benchmark() && !deterministic();  // a measurement may decide otherwise in the next run
     Plan& plan = plan_for(problem, at);
-    if (!plan.chosen) return false;
-    const Tensor workspace = workspace_.of(gpu_, kWorkspace);
-    check(run(plan, *plan.chosen, problem, at, at.y, workspace));
-    count_use(&LibraryUse::library_products);
-    return true;
+    while (!plan.candidates.empty()) {
+      const Tensor workspace = workspace_.of(gpu_, kWorkspace);
+      const cublasStatus_t status = run(plan, plan.candidates.front(), problem, at, at.y, workspace);
+      if (is_unsupported(status)) {  // what the library proposes need not run
+        std::ignore = cudaGetLastError();
+        plan.candidates.erase(plan.candidates.begin());
+        continue;
+      }
+      check(status);
+      count_use(&LibraryUse::library_products);
+      return true;
+    }
+    return false;
   }
 
  private:
@@ -129,7 +137,7 @@ class Products {
     constexpr std::size_t kMostPlans = 4096;  // shapes may never repeat
     if (plans_.size() >= kMostPlans) plans_.clear();
     Plan plan(problem);  // remembered when it is whole: what throws here is asked again the next time
-    plan.chosen = choose(with_bias(plan, problem, at), problem, at);
+    plan.candidates = candidates_for(with_bias(plan, problem, at), problem, at);
     return plans_.emplace(problem, std::move(plan)).first->second;
   }
 
@@ -138,42 +146,43 @@ class Products {
     return plan;
   }
 
-  std::optional<Candidate> choose(const Plan& plan, const GemmProblem& problem, const Addresses& at) {
-    Candidate candidates[kCandidates];
+  std::vector<Candidate> candidates_for(const Plan& plan, const GemmProblem& problem, const Addresses& at) {
+    std::vector<Candidate> candidates(kCandidates);
     int found = 0;
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle_, plan.operation, plan.first, plan.second, plan.result, plan.result,
-                                       preference_for(problem), problem.timed ? kCandidates : 1, candidates, &found);
-    if (is_unsupported(status)) return std::nullopt;
+                                       preference_for(problem), kCandidates, candidates.data(), &found);
+    if (is_unsupported(status)) return {};
     check(status);
-    const auto end = std::remove_if(candidates, candidates + found,
-                                    [](const Candidate& c) { return c.state != CUBLAS_STATUS_SUCCESS; });
-    if (end == candidates) return std::nullopt;
-    return problem.timed ? fastest(plan, {candidates, end}, problem, at) : candidates[0];
+    candidates.resize(static_cast<std::size_t>(found));
+    std::erase_if(candidates, [](const Candidate& c) { return c.state != CUBLAS_STATUS_SUCCESS; });
+    if (problem.timed) sort_by_time(candidates, plan, problem, at);
+    return candidates;
   }
 
-  /// Of those that run at all; the library's own favourite where there is no room for a second result.
-  std::optional<Candidate> fastest(const Plan& plan, std::span<const Candidate> candidates, const GemmProblem& problem,
-                                   const Addresses& at) {
+  /// Leaves those that run at all, the fastest first; as the library had them where there is no room for a second
+  /// result.
+  void sort_by_time(std::vector<Candidate>& candidates, const Plan& plan, const GemmProblem& problem,
+                    const Addresses& at) {
     const std::int64_t elements =
         problem.batch > 1 ? problem.batch * problem.y.batch_stride : problem.m * problem.y.leading;
     const Tensor result =
         if_there_is_room([&] { return empty({elements}, TensorOptions(problem.out).device(gpu_.device)); });
-    if (!result.defined()) return candidates.front();
+    if (!result.defined()) return;
     check(cudaMemsetAsync(result.data_ptr(), 0, result.nbytes(), gpu_.stream));  // some products add to it
-    std::optional<Candidate> best;
-    float best_time = 0;
+    std::multimap<float, Candidate> by_time;
     cublasStatus_t failure = CUBLAS_STATUS_SUCCESS;
     for (const Candidate& candidate : candidates) {
       const Timing timing = time_of(plan, candidate, problem, at, result);
       if (timing.status != CUBLAS_STATUS_SUCCESS) {
         failure = timing.status;
-      } else if (!best || timing.milliseconds < best_time) {
-        best = candidate, best_time = timing.milliseconds;
+      } else {
+        by_time.emplace(timing.milliseconds, candidate);
       }
     }
-    if (!best && !is_unsupported(failure)) check(failure);
-    return best;
+    if (by_time.empty() && !is_unsupported(failure)) check(failure);
+    candidates.clear();
+    for (const auto& [time, candidate] : by_time) candidates.push_back(candidate);
   }
 
   struct Timing {
@@ -231,6 +240,12 @@ Tensor factor(CudaBackend& backend, const Tensor& t, Dtype dtype) {
   return t.dtype() == dtype && as_blas(strided_matrix(t)) ? t : copy_of(backend, t, dtype);
 }
 
+/// That of every matrix of a batch.
+std::uint32_t alignment_in_batch(const void* first, const BlasMatrix& m, Dtype dtype, std::int64_t batch) {
+  const auto step = static_cast<std::uintptr_t>(batch > 1 ? m.batch_stride * element_size(dtype) : 0);
+  return alignment_of(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(first) | step));
+}
+
 /// A product that the library takes as it lies: with y's rows without gaps, or without a bias its columns.
 bool multiply(const Tensor& a, const Tensor& b, const Tensor& bias, bool accumulate, const Tensor& y) {
   const StridedMatrix left = strided_matrix(a), right = strided_matrix(b), result = strided_matrix(y);
@@ -247,9 +262,9 @@ bool multiply(const Tensor& a, const Tensor& b, const Tensor& bias, bool accumul
   problem->bias = bias.defined();
   problem->accumulate = accumulate;
   problem->tf32 = allow_tf32();
-  problem->a_alignment = alignment_of(at.a);
-  problem->b_alignment = alignment_of(at.b);
-  problem->y_alignment = alignment_of(at.y);
+  problem->a_alignment = alignment_in_batch(at.a, problem->a, problem->in, batch);
+  problem->b_alignment = alignment_in_batch(at.b, problem->b, problem->in, batch);
+  problem->y_alignment = alignment_in_batch(at.y, problem->y, problem->out, batch);
   problem->bias_alignment = alignment_of(at.bias);
   return context_of<Products>(gpu(y)).multiply(*problem, at);
 }

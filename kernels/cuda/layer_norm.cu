@@ -159,7 +159,7 @@ template <class Shape> struct FusedGrad {
   /// All three gradients; sums that are not wanted are dropped.
   void run(Line dweight, Line dbias) const {
     constexpr std::int64_t kRowsOfTeam = 4, kTeams = Shape::kBlock / Shape::kLanes;
-    const std::int64_t resident = std::int64_t{g.multiprocessors} * kFusedThreads<C> / Shape::kBlock;
+    const std::int64_t resident = std::int64_t{g.multiprocessors} * (kFusedThreads<C> / Shape::kBlock);
     const std::int64_t blocks = std::min(resident, ceil_div(job.rows, kRowsOfTeam * kTeams));
     Tensor partial = empty({blocks, 2, job.n}, TensorOptions(dtype_of<C>).device(g.device));
     launch(g, &layer_norm_grads<Shape>, grid(blocks), Shape::kBlock, job, mean, rstd, partial.data_ptr<C>());
@@ -207,7 +207,12 @@ void CudaBackend::layer_norm_grad(const Tensor& g, const Tensor& x, const Tensor
       std::array operands{shared_row(weight, 1, 1), dense_rows(g, width), dense_rows(x, width), dense_rows(dx, width)};
       merge_places({rows}, operands.data(), 4);
       RowJob<4> job;
-      for (std::size_t k = 0; k < 4; ++k) job.memory[k] = operands[k].memory;
+      // The sums of a block lie behind each other: where a second row would not be aligned, they are not.
+      const bool aligned = width * std::int64_t{sizeof(C)} % 16 == 0;
+      for (std::size_t k = 0; k < 4; ++k) {
+        job.memory[k] = operands[k].memory;
+        job.memory[k].in_packs = job.memory[k].in_packs && aligned;
+      }
       job.rows = rows;
       job.n = width;
       if (run_fused<C>(gpu(x), job, mean.data_ptr<C>(), rstd.data_ptr<C>(), line_of(dweight), line_of(dbias))) return;

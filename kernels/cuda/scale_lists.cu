@@ -1,4 +1,4 @@
-// Multiplying lists of tensors by a number on the device, with the check for overflows, and the scale that follows from
+// Dividing lists of tensors by a number on the device, with the check for overflows, and the scale that follows from
 // it. A training step with a gradient scaler is three launches beside the backward pass: the check (with the division,
 // where gradients are to be seen unscaled, or with the norm, where they are limited), the optimizer's step, the next
 // scale. Gradients that are to be seen clipped take one more: the norm must be known before they are divided.
@@ -15,8 +15,8 @@ namespace {
 /// By exactly 1 every bit stays: then the tensors are only looked at.
 template <int Capacity>
 __global__ void __launch_bounds__(kThreads)
-    unscale_list(ListArgument<1, Capacity> list, const float* factor, float* found_inf) {
-  const float by = *factor;
+    unscale_list(ListArgument<1, Capacity> list, const float* scale, float* found_inf) {
+  const float by = scale ? 1 / *scale : 1;
   const ListSlice slice = list.slice(static_cast<std::int32_t>(blockIdx.x));
   const Memory x = list.memory(0, slice.tensor);
   bool overflowed = false;
@@ -78,11 +78,11 @@ __global__ void next_state(ScaleRule rule, const float* scale, const std::int32_
 
 }  // namespace
 
-void CudaBackend::unscale(TensorList tensors, const Tensor& factor, Tensor& found_inf) {
+void CudaBackend::unscale(TensorList tensors, const Tensor& scale, Tensor& found_inf) {
   check_one_device("unscale", tensors, found_inf);
   update_each(*this, tensors, [&]<int Capacity>(const ListArgument<1, Capacity>& list, int pieces) {
     launch(gpu(found_inf), &unscale_list<Capacity>, grid(pieces), kThreads, list,
-           static_cast<const float*>(factor.data_ptr<float>()), found_inf.data_ptr<float>());
+           scale.defined() ? static_cast<const float*>(scale.data_ptr<float>()) : nullptr, found_inf.data_ptr<float>());
   });
 }
 

@@ -28,8 +28,10 @@ struct DataParallelOptions {
   TORCH_ARG(parallel::Buffers, buffers) = parallel::Buffers::First;
   /// Makes replicas of modules that have no clone().
   TORCH_ARG(parallel::Replicas::Factory, replica_factory);
-  /// Whether replicas stay from forward to forward, and with them what a forward assigns to plain fields. Without it
-  /// every forward makes new ones, as PyTorch does, which costs a clone() of the module for each device.
+  /// Whether replicas stay from forward to forward. Not so in PyTorch, where every forward makes new ones and what it
+  /// assigns to plain fields is lost: a replica that stays finds in its fields what its last forward assigned, and only
+  /// the module never sees it. Without this every forward makes new ones too, which costs a clone() of the module for
+  /// each device.
   TORCH_ARG(bool, persistent) = true;
 };
 
@@ -176,7 +178,7 @@ template <class M> class DataParallelImpl : public Module, public parallel::Sign
  private:
   static std::shared_ptr<M> copy_of(const M& original, const optional<Device>& device) {
     auto copy = std::dynamic_pointer_cast<M>(original.clone(device));
-    check<TypeError>(copy != nullptr, "DataParallel: clone() of ", original.display_name(), " gives another type");
+    check<TypeError>(copy != nullptr, "DataParallel: clone() of ", original.label(), " gives another type");
     return copy;
   }
   /// Mode, hooks and names of the other one.

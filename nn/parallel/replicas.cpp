@@ -196,6 +196,15 @@ void Replicas::bind(std::size_t count, bool in_region) {
   release();
   if (!is_current()) make();
   for (std::size_t k = 0; k < count; ++k) follow(k);
+  try {
+    bind_tensors(count, in_region);
+  } catch (...) {
+    forget_casts();  // no forward will use them
+    throw;
+  }
+}
+
+void Replicas::bind_tensors(std::size_t count, bool in_region) {
   std::map<Dtype, Dtype> lows;
   const auto low_of = [&](const Tensor& t) {
     const auto [place, is_new] = lows.try_emplace(t.dtype());
@@ -241,11 +250,17 @@ void Replicas::finish(std::size_t count, Buffers policy) {
 
 void Replicas::release() {
   for (const auto& source : sources_) {
-    Copy& own = source->copies[0];
+    const Copy& own = source->copies[0];
     if (own.given.defined())
       source->needs_bytes |= own.was_written() || std::ranges::any_of(source->copies, &Copy::was_read);
+  }
+  forget_casts();
+}
+
+void Replicas::forget_casts() {
+  for (const auto& source : sources_) {
     for (Copy& copy : source->copies) copy.given.reset();
-    if (context.record) own.cast.reset();  // the weights are about to change
+    if (context.record) source->copies[0].cast.reset();  // the weights are about to change
   }
 }
 

@@ -70,6 +70,8 @@ class Replicas {
   void take_over(std::size_t k, bool has_values);
   static std::vector<const void*> parts_of(const Module& module);
   void follow(std::size_t k);
+  void bind_tensors(std::size_t count, bool in_region);
+  void forget_casts();
   void bind_values(Source& source, std::size_t k, bool deferred, Update& update);
   void bind_casts(Source& source, std::size_t count, Dtype low, Update& update);
   void bind_edges(std::size_t count);

@@ -43,11 +43,6 @@ template <class T> T wrapping_add(T a, T b) {
   static_assert(sizeof(type) > 0)
 #define CUDASIM_INTEGER_ATOMICS(type)                                                \
   CUDASIM_ATOMIC(atomicAdd, type, wrapping_add(old, value));                         \
-  CUDASIM_ATOMIC(atomicMax, type, old < value ? value : old);                        \
-  CUDASIM_ATOMIC(atomicMin, type, value < old ? value : old);                        \
-  CUDASIM_ATOMIC(atomicAnd, type, old& value);                                       \
-  CUDASIM_ATOMIC(atomicOr, type, old | value);                                       \
-  CUDASIM_ATOMIC(atomicXor, type, old ^ value);                                      \
   CUDASIM_ATOMIC(atomicExch, type, value);                                           \
   type atomicCAS(type* address, type expected, type value) {                         \
     return update(address, [=](type old) { return old == expected ? value : old; }); \
@@ -57,29 +52,13 @@ template <class T> T wrapping_add(T a, T b) {
 CUDASIM_INTEGER_ATOMICS(int);
 CUDASIM_INTEGER_ATOMICS(unsigned);
 CUDASIM_INTEGER_ATOMICS(unsigned long long);
-CUDASIM_ATOMIC(atomicMax, long long, old < value ? value : old);
-CUDASIM_ATOMIC(atomicMin, long long, value < old ? value : old);
 CUDASIM_ATOMIC(atomicAdd, float, old + value);
 CUDASIM_ATOMIC(atomicAdd, double, old + value);
 CUDASIM_ATOMIC(atomicExch, float, value);
 
-int atomicSub(int* address, int value) {
-  return update(address,
-                [=](int old) { return static_cast<int>(static_cast<unsigned>(old) - static_cast<unsigned>(value)); });
-}
-unsigned atomicSub(unsigned* address, unsigned value) {
-  return update(address, [=](unsigned old) { return old - value; });
-}
-unsigned atomicInc(unsigned* address, unsigned limit) {
-  return update(address, [=](unsigned old) { return old >= limit ? 0 : old + 1; });
-}
-unsigned atomicDec(unsigned* address, unsigned limit) {
-  return update(address, [=](unsigned old) { return old == 0 || old > limit ? limit : old - 1; });
-}
 unsigned short atomicCAS(unsigned short* address, unsigned short expected, unsigned short value) {
   return update(address, [=](unsigned short old) { return old == expected ? value : old; });
 }
 
 void __threadfence() { note_fence(); }
-void __threadfence_block() {}
 void __threadfence_system() { __threadfence(); }

@@ -125,9 +125,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
     if (!s) return cudaErrorInvalidResourceHandle;
     if (s == &current_device().legacy) return cudaErrorStreamCaptureUnsupported;
     if (s->capture) return cudaErrorIllegalState;
-    static std::uint64_t id = 0;
     auto capture = std::make_shared<Capture>();
-    capture->id = ++id;
     capture->mode = mode;
     capture->thread = std::this_thread::get_id();
     capture->origin = s;
@@ -160,25 +158,15 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   });
 }
 
-cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus* status, unsigned long long* id,
-                                     cudaGraph_t* graph, const cudaGraphNode_t** dependencies, std::size_t* count) {
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
   return api(Call::uncounted, [&] {
     CUstream_st* s = find_stream(stream);
     if (!s || status == nullptr) return cudaErrorInvalidValue;
     *status = !s->capture         ? cudaStreamCaptureStatusNone
               : s->capture->valid ? cudaStreamCaptureStatusActive
                                   : cudaStreamCaptureStatusInvalidated;
-    if (*status != cudaStreamCaptureStatusActive) return cudaSuccess;
-    if (id != nullptr) *id = s->capture->id;
-    if (graph != nullptr) *graph = s->capture->graph.get();
-    if (dependencies != nullptr) *dependencies = s->tail.data();
-    if (count != nullptr) *count = s->tail.size();
     return cudaSuccess;
   });
-}
-
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  return cudaStreamGetCaptureInfo(stream, status);
 }
 
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {

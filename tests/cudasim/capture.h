@@ -20,7 +20,6 @@ struct CUgraphExec_st {
 
 namespace cudasim::detail {
 struct Capture {
-  std::uint64_t id = 0;
   cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
   std::thread::id thread;
   cudaStream_t origin = nullptr;

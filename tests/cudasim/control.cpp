@@ -1,6 +1,4 @@
 // The test's side: cudasim.h.
-#include <stdexcept>
-
 #include <cudasim.h>
 #include "tests/cudasim/arena.h"
 #include "tests/cudasim/state.h"
@@ -8,19 +6,17 @@
 using namespace cudasim::detail;
 
 namespace cudasim {
-void set_device_count(int count) {
-  locked([&] {
-    if (world().started) throw std::logic_error("cudasim: the number of devices is fixed by the first CUDA call");
-    if (count < 0 || count > kMaxDevices) throw std::logic_error("cudasim: there can be 0 to 16 devices");
-    world().count = count;
-  });
-}
-
 void set_total_memory(int index, std::size_t bytes) {
   locked([&] { device(index).heap.total = bytes; });
 }
 void set_multiprocessors(int index, int count) {
   locked([&] { device(index).multiprocessors = count; });
+}
+void set_peer_access(bool possible) {
+  locked([&] { world().peer_access = possible; });
+}
+void set_compute_capability(int index, int major) {
+  locked([&] { device(index).capability = major; });
 }
 
 void set_late(bool late) {

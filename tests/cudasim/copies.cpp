@@ -32,13 +32,15 @@ void copy_now(void* to, const void* from, std::size_t bytes) {
   if (in_arenas(to)) in_arenas(from) ? copy_marks(to, from, bytes) : mark(to, bytes, Byte::defined);
 }
 
-void count_copy(const void* to, const void* from) {
+void count_copy(const void* to, const void* from, std::size_t bytes) {
   const void* on_device = in_arenas(to) ? to : from;
   const bool pageable = place_of(to) == Place::pageable || place_of(from) == Place::pageable;
   if (pageable && in_arenas(on_device)) ++device(device_of(on_device)).counters.pageable_copies;
   if (in_arenas(to) && in_arenas(from)) {
     Counters& counters = device(device_of(from)).counters;
-    ++(device_of(to) == device_of(from) ? counters.device_to_device : counters.peer_copies);
+    const bool is_same = device_of(to) == device_of(from);
+    ++(is_same ? counters.device_to_device : counters.peer_copies);
+    if (!is_same) counters.peer_bytes += bytes;
   } else if (in_arenas(to)) {
     Counters& counters = device(device_of(to)).counters;
     ++counters.host_to_device;
@@ -77,7 +79,7 @@ cudaError_t copy_async(CUstream_st& stream, void* to, const void* from, std::siz
     invalidate(stream.capture);
     return cudaErrorStreamCaptureUnsupported;
   }
-  count_copy(to, from);
+  count_copy(to, from, bytes);
   if (source == Place::pageable && target == Place::device) {
     // The driver copies pageable memory aside before it returns: later changes of the source do not matter.
     const auto* first = static_cast<const unsigned char*>(from);
@@ -92,7 +94,7 @@ cudaError_t copy_blocking(void* to, const void* from, std::size_t bytes) {
   const cudaError_t refused = refuse_unsafe_call();
   if (refused != cudaSuccess) return refused;
   CUstream_st& stream = current_device().legacy;
-  count_copy(to, from);
+  count_copy(to, from, bytes);
   const cudaError_t queued = enqueue(stream, [=] { copy_now(to, from, bytes); });
   // Between two places on devices even the call without "Async" does not wait.
   return in_arenas(to) && in_arenas(from) ? queued : wait_after(queued, stream);

@@ -42,12 +42,6 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsig
   });
 }
 
-cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream) {
-  return api(Call::other, [&] {
-    return world().execs.count(exec) != 0 && find_stream(stream) ? cudaSuccess : cudaErrorInvalidValue;
-  });
-}
-
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   return api(Call::launch, [&] {
     CUstream_st* s = find_stream(stream);

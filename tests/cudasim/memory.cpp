@@ -200,6 +200,7 @@ cudaError_t cudaMemPoolSetAccess(cudaMemPool_t pool, const cudaMemAccessDesc* li
       if (list[i].location.type != cudaMemLocationTypeDevice) return cudaErrorInvalidValue;
       if (reader < 0 || reader >= world().count) return cudaErrorInvalidDevice;
       if (reader == d->index && list[i].flags != cudaMemAccessFlagsProtReadWrite) return cudaErrorInvalidDevice;
+      if (reader != d->index && !world().peer_access) return cudaErrorPeerAccessUnsupported;
       const std::uint32_t bit = std::uint32_t{1} << reader;
       d->pool.readers =
           list[i].flags == cudaMemAccessFlagsProtReadWrite ? d->pool.readers | bit : d->pool.readers & ~bit;
@@ -241,9 +242,6 @@ cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned flags) {
     *pointer = memory;
     return cudaSuccess;
   });
-}
-cudaError_t cudaMallocHost(void** pointer, std::size_t bytes, unsigned flags) {
-  return cudaHostAlloc(pointer, bytes, flags);
 }
 
 cudaError_t cudaFreeHost(void* pointer) {

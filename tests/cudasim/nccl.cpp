@@ -184,6 +184,16 @@ bool pools_are_open(const Match& match) {
   return true;
 }
 
+/// As if every rank that reads sent its values to every other that writes.
+void count_bytes(const Match& match) {
+  for (const Call* from : match) {
+    for (const Call* to : match) {
+      if (from == to || !from->reads() || !to->writes()) continue;
+      device(from->device()).counters.peer_bytes += from->count * size_of(from->type);
+    }
+  }
+}
+
 /// Runs on the lead's device when all streams have come, and all streams wait for it.
 ncclResult_t queue(const Calls& calls, std::vector<Match> matches) {
   std::vector<cudaStream_t> streams;
@@ -197,12 +207,16 @@ ncclResult_t queue(const Calls& calls, std::vector<Match> matches) {
     if (cudasim::enqueue_library_call(streams[i], "nccl", [] {}) != cudaSuccess) return ncclUnhandledCudaError;
     enqueue_wait(*lead.queue, end_of(*streams[i]));
   }
-  // The calls live as long as the work that points to them.
+  for (const Match& match : matches) count_bytes(match);
+  // The calls live as long as the work that points to them, longer than communicators that are given up meanwhile.
   const auto kept = std::make_shared<Calls>(calls);
+  const auto comms = std::make_shared<std::vector<ncclComm>>();
+  comms->reserve(calls.size());
+  for (Call& call : *kept) call.comm = &comms->emplace_back(*call.comm);
   for (Match& match : matches) {
     for (const Call*& call : match) call = kept->data() + (call - calls.data());
   }
-  const auto work = [kept, matches = std::move(matches), devices] {
+  const auto work = [kept, comms, matches = std::move(matches), devices] {
     const std::uint32_t before = std::exchange(device(world().running_device).peers, devices);
     open_arenas(devices);
     for (const Match& match : matches) run(match);

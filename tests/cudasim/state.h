@@ -58,7 +58,6 @@ struct CUgraphNode_st {
 struct CUstream_st {
   std::shared_ptr<cudasim::detail::Queue> queue;
   unsigned flags = cudaStreamDefault;
-  int priority = 0;
   std::shared_ptr<cudasim::detail::Capture> capture;
   std::vector<CUgraphNode_st*> tail;  // what the next captured work depends on
 };
@@ -81,6 +80,7 @@ namespace cudasim::detail {
 struct Device {
   int index = 0;
   int multiprocessors = 8;
+  int capability = 9;  // the major number
   Heap heap;
   CUmemPoolHandle_st pool;
   CUstream_st legacy;  // the stream 0
@@ -119,6 +119,7 @@ struct World {
   std::vector<std::shared_ptr<Capture>> captures;  // those in progress
   std::map<std::uintptr_t, Pinned> pinned;
   bool late = true, quiet = false, checks = true;
+  bool peer_access = true;  // whether a device can be given access to another one's memory
   std::uint64_t seed = 1, draws = 0;
   Failures failures;
   std::map<std::string, std::uint64_t> launches;

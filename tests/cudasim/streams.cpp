@@ -38,7 +38,7 @@ template <class Body> cudaError_t with_event(Call kind, cudaEvent_t event, Body 
 }
 }  // namespace
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority) {
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   return api(Call::other, [&] {
     if (stream == nullptr || (flags & ~unsigned{cudaStreamNonBlocking}) != 0) return cudaErrorInvalidValue;
     static std::uint64_t serial = 0;
@@ -47,16 +47,11 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, i
     made->queue->device = host().device;
     made->queue->serial = ++serial;
     made->flags = flags;
-    made->priority = priority < -1 ? -1 : priority > 0 ? 0 : priority;
     current_device().streams.insert(made);
     *stream = made;
     return cudaSuccess;
   });
 }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
-  return cudaStreamCreateWithPriority(stream, flags, 0);
-}
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return with_stream(Call::uncounted, stream, [&](CUstream_st& s) {
@@ -84,20 +79,6 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     step(end_of(s));
     if (!end_of(s).reached()) return cudaErrorNotReady;
     return settle(device(s.queue->device));
-  });
-}
-
-cudaError_t cudaStreamGetPriority(cudaStream_t stream, int* priority) {
-  return with_stream(Call::uncounted, stream, [&](CUstream_st& s) {
-    *priority = s.priority;
-    return cudaSuccess;
-  });
-}
-
-cudaError_t cudaStreamGetFlags(cudaStream_t stream, unsigned* flags) {
-  return with_stream(Call::uncounted, stream, [&](CUstream_st& s) {
-    *flags = s.flags;
-    return cudaSuccess;
   });
 }
 
@@ -131,7 +112,6 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
     return cudaSuccess;
   });
 }
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return with_event(Call::uncounted, event, [&](CUevent_st& e) {

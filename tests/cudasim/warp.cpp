@@ -197,8 +197,6 @@ int __syncthreads_count(int predicate, const cudasim::Place& where) {
   return static_cast<int>(barrier(Barrier::count, predicate != 0, where));
 }
 
-unsigned __activemask() { return 1U << block.current % kWarp; }
-
 namespace cudasim {
 std::uint64_t warp_call(WarpOp op, unsigned mask, std::uint64_t value, int argument, int width, const Place& where) {
   const OutsideKernel outside;

@@ -9,10 +9,13 @@
 namespace cudasim {
 constexpr int kMaxDevices = 16;
 
-// Before the first CUDA call only, else std::logic_error. The default is 4, or the environment's CUDASIM_DEVICES.
-void set_device_count(int count);
+// There are 4 devices, or as many as the environment's CUDASIM_DEVICES says.
 void set_total_memory(int device, std::size_t bytes);
 void set_multiprocessors(int device, int count);
+// Whether a device can be given access to another one's memory, as it is at first. Access given before stays.
+void set_peer_access(bool possible);
+// The major number, 9 unless set. It is all that changes: libraries go on to support what they do.
+void set_compute_capability(int device, int major);
 
 // Late (the default, unless the environment says CUDASIM_LATE=0): work runs only when something waits for it, so that a
 // missing wait shows. Eager: at once.
@@ -30,6 +33,7 @@ struct Counters {
   std::uint64_t launches = 0, library_calls = 0, graph_launches = 0;
   std::uint64_t host_to_device = 0, device_to_host = 0, device_to_device = 0, peer_copies = 0, memsets = 0;
   std::uint64_t pageable_copies = 0;  // of the copies above: from or to host memory that is not pinned
+  std::uint64_t peer_bytes = 0;       // that left this device for others, by copies and by NCCL
   std::uint64_t allocations = 0, frees = 0;
   std::uint64_t blocking_allocations = 0;  // by cudaMalloc, or of pinned memory: they may wait for the device
   std::uint64_t contexts = 0;    // calls that choose this device or are about it: CUDA makes a context for the first

@@ -85,11 +85,8 @@ inline int __any_sync(unsigned mask, int predicate, const cudasim::Place& where 
 inline int __all_sync(unsigned mask, int predicate, const cudasim::Place& where = cudasim::Place::current()) {
   return static_cast<int>(cudasim::warp_call(cudasim::WarpOp::all, mask, predicate != 0, 0, warpSize, where));
 }
-// The calling thread alone, which hardware may answer too: code must not count on company.
-unsigned __activemask();
 
 void __threadfence();
-void __threadfence_block();
 void __threadfence_system();
 [[noreturn]] void __trap();
 
@@ -99,27 +96,6 @@ unsigned atomicAdd(unsigned* address, unsigned value);
 unsigned long long atomicAdd(unsigned long long* address, unsigned long long value);
 float atomicAdd(float* address, float value);
 double atomicAdd(double* address, double value);
-int atomicSub(int* address, int value);
-unsigned atomicSub(unsigned* address, unsigned value);
-unsigned atomicInc(unsigned* address, unsigned limit);
-unsigned atomicDec(unsigned* address, unsigned limit);
-int atomicMax(int* address, int value);
-unsigned atomicMax(unsigned* address, unsigned value);
-unsigned long long atomicMax(unsigned long long* address, unsigned long long value);
-long long atomicMax(long long* address, long long value);
-int atomicMin(int* address, int value);
-unsigned atomicMin(unsigned* address, unsigned value);
-unsigned long long atomicMin(unsigned long long* address, unsigned long long value);
-long long atomicMin(long long* address, long long value);
-int atomicAnd(int* address, int value);
-unsigned atomicAnd(unsigned* address, unsigned value);
-unsigned long long atomicAnd(unsigned long long* address, unsigned long long value);
-int atomicOr(int* address, int value);
-unsigned atomicOr(unsigned* address, unsigned value);
-unsigned long long atomicOr(unsigned long long* address, unsigned long long value);
-int atomicXor(int* address, int value);
-unsigned atomicXor(unsigned* address, unsigned value);
-unsigned long long atomicXor(unsigned long long* address, unsigned long long value);
 int atomicExch(int* address, int value);
 unsigned atomicExch(unsigned* address, unsigned value);
 unsigned long long atomicExch(unsigned long long* address, unsigned long long value);
@@ -129,28 +105,7 @@ unsigned atomicCAS(unsigned* address, unsigned expected, unsigned value);
 unsigned long long atomicCAS(unsigned long long* address, unsigned long long expected, unsigned long long value);
 unsigned short atomicCAS(unsigned short* address, unsigned short expected, unsigned short value);
 
-template <class T> T __ldg(const T* address) { return *address; }
-constexpr unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
-constexpr int __float_as_int(float x) { return std::bit_cast<int>(x); }
-constexpr float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
-constexpr float __int_as_float(int x) { return std::bit_cast<float>(x); }
-constexpr long long __double_as_longlong(double x) { return std::bit_cast<long long>(x); }
-constexpr double __longlong_as_double(long long x) { return std::bit_cast<double>(x); }
 constexpr int __popc(unsigned x) { return std::popcount(x); }
-constexpr int __popcll(unsigned long long x) { return std::popcount(x); }
-constexpr int __ffs(int x) { return x == 0 ? 0 : std::countr_zero(static_cast<unsigned>(x)) + 1; }
-constexpr int __ffsll(long long x) { return x == 0 ? 0 : std::countr_zero(static_cast<unsigned long long>(x)) + 1; }
-constexpr int __clz(int x) { return std::countl_zero(static_cast<unsigned>(x)); }
-constexpr int __clzll(long long x) { return std::countl_zero(static_cast<unsigned long long>(x)); }
-constexpr unsigned __umulhi(unsigned x, unsigned y) {
-  return static_cast<unsigned>((static_cast<unsigned long long>(x) * y) >> 32);
-}
-
-inline float rsqrtf(float x) { return 1.0F / std::sqrt(x); }
-inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
-inline float __expf(float x) { return std::exp(x); }
-inline float __logf(float x) { return std::log(x); }
-inline float __fdividef(float x, float y) { return x / y; }
 
 constexpr int min(int a, int b) { return b < a ? b : a; }
 constexpr int max(int a, int b) { return a < b ? b : a; }

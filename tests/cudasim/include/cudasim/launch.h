@@ -18,8 +18,6 @@ struct KernelCall {
 };
 
 cudaError_t launch(const cudaLaunchConfig_t& config, KernelCall call);
-cudaError_t kernel_attributes(cudaFuncAttributes* attributes, KernelAddress kernel);
-cudaError_t blocks_per_multiprocessor(int* blocks, KernelAddress kernel, int threads, std::size_t dynamic_shared);
 }  // namespace cudasim
 
 namespace cudasim {
@@ -56,16 +54,4 @@ cudaError_t cudaLaunchKernel(void (*kernel)(Parameters...), dim3 blocks, dim3 th
         config, kernel, std::make_shared<const std::tuple<Parameters...>>(*static_cast<Parameters*>(arguments[I])...));
   }
   (std::index_sequence_for<Parameters...>{});
-}
-
-template <class... Parameters>
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)(Parameters...)) {
-  return cudasim::kernel_attributes(attributes, reinterpret_cast<cudasim::KernelAddress>(kernel));
-}
-
-template <class... Parameters>
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void (*kernel)(Parameters...), int threads,
-                                                          std::size_t dynamic_shared) {
-  return cudasim::blocks_per_multiprocessor(blocks, reinterpret_cast<cudasim::KernelAddress>(kernel), threads,
-                                            dynamic_shared);
 }
