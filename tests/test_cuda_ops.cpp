@@ -103,6 +103,13 @@ TEST_CASE("operands on different devices are refused by name", "[cuda][ops]") {
   CHECK_THAT(message_of_error([&] { a + b; }), ContainsSubstring("cuda:0") && ContainsSubstring("cuda:1"));
   CHECK_THAT(message_of_error([&] { a.matmul(c); }), ContainsSubstring("cuda:0") && ContainsSubstring("cpu"));
   CHECK((a + ones({}, kCPU)).device() == a.device());  // a number travels
+  CHECK(where(a > 0, a, zeros({}, kCPU)).device() == a.device());
+  CHECK(addcmul(a, a, full({}, 2, kCPU)).sum().item<double>() == 12);
+  CHECK(a.clone().addcdiv_(a, full({}, 2, kCPU)).sum().item<double>() == 6);
+  CHECK_THAT(message_of_error([&] { where(a > 0, a, b); }), ContainsSubstring("where: expected all tensors on one"));
+  CHECK_THAT(message_of_error([&] { c.addcmul_(a, a); }), ContainsSubstring("addcmul: expected all tensors on one"));
+  CHECK_THAT(message_of_error([&] { c.masked_fill_(a > 0, 1); }),
+             ContainsSubstring("cuda:0") && ContainsSubstring("cpu"));
 }
 
 TEST_CASE("an index out of range on a GPU is an error at the next wait, and the device stays usable", "[cuda][ops]") {

@@ -173,6 +173,22 @@ TEST_CASE("16-bit elements are folded two batches at a time, and what is left", 
   }
 }
 
+TEST_CASE("channels are folded over planes of whole batches, and of others", "[cuda][rows]") {
+  if (!cuda::is_available()) return;
+  for (const Dims& sizes : {Dims{4, 3, 8, 8}, Dims{300, 2, 4, 6}, Dims{5, 6, 7, 7}, Dims{3, 2, 1, 2000}}) {
+    for (const Dtype dtype : {kFloat16, kFloat32, kFloat64, kInt32}) {
+      INFO(sizes[2] << " x " << sizes[3] << ' ' << dtype);
+      const auto fold = [](const Tensor& x) {
+        std::vector<Tensor> all{x.sum({0, 2, 3}), x.amax({0, 2, 3}), x.slice(0, 1).sum({0, 2, 3})};
+        if (x.is_floating_point()) all.push_back(x.var(IntArrayRef{0, 2, 3}));
+        return all;
+      };
+      compare(pattern(sizes, dtype), fold);
+      compare(pattern(sizes, dtype).slice(3, 1), fold);  // planes with gaps
+    }
+  }
+}
+
 TEST_CASE("sums are the same in every run", "[cuda][rows]") {
   if (!cuda::is_available()) return;
   const Tensor x = pattern({700, 900}).to(kCUDA);

@@ -137,13 +137,6 @@ void check_same_device(const OpInfo& info, const Tensor& a, const Tensor& b) {
         a.sizes(), " on ", a.device(), " and ", b.dtype(), b.sizes(), " on ", b.device());
 }
 
-// A 0-dim operand on the CPU joins the other one's device.
-void meet(Tensor& a, Tensor& b) {
-  if (a.device() == b.device()) return;
-  if (b.dim() == 0 && b.device() == Device(kCPU)) b = b.to(a.device());
-  if (a.dim() == 0 && a.device() == Device(kCPU)) a = a.to(b.device());
-}
-
 constexpr int category(Dtype d) { return is_floating_point(d) ? 2 : (d == kBool ? 0 : 1); }
 
 Dtype arithmetic_dtype(Dtype d, bool integers_allowed) {
@@ -151,6 +144,12 @@ Dtype arithmetic_dtype(Dtype d, bool integers_allowed) {
 }
 
 }  // namespace
+
+void meet(Tensor& a, Tensor& b) {
+  if (a.device() == b.device()) return;
+  if (b.dim() == 0 && b.device() == Device(kCPU)) b = b.to(a.device());
+  if (a.dim() == 0 && a.device() == Device(kCPU)) a = a.to(b.device());
+}
 
 Dtype result_type(const Tensor& a, const Tensor& b) {
   if (a.dtype() == b.dtype()) return a.dtype();

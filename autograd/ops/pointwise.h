@@ -11,6 +11,9 @@ Dtype result_type(const Tensor& a, const Tensor& b);
 /// A number widens a tensor only to a higher category: bool, integer, floating.
 Dtype result_type(const Tensor& a, const Scalar& b);
 
+/// A 0-dim operand on the CPU joins the other one's device.
+void meet(Tensor& a, Tensor& b);
+
 /// y = f(x), differentiable as the formula says. `result` is the dtype of y where it is not that of the computation.
 Tensor unary_op(const OpInfo& info, const Unary& f, const Tensor& x, Dtype compute, Dtype result);
 /// The same in x's dtype; integers are computed in the default dtype where the formula needs it.

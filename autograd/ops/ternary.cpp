@@ -12,6 +12,13 @@ void check_one_device(std::string_view name, const Tensor& a, const Tensor& b, c
         c.device());
 }
 
+std::array<Tensor, 3> met(std::array<Tensor, 3> operands) {
+  for (Tensor& a : operands) {
+    for (Tensor& b : operands) meet(a, b);
+  }
+  return operands;
+}
+
 // The kernel over three broadcast operands.
 Tensor run(const Ternary& f, const Tensor& a, const Tensor& b, const Tensor& c, Dtype dtype, std::string_view name) {
   check_one_device(name, a, b, c);
@@ -120,7 +127,7 @@ Tensor number_beside(const Scalar& value, const Tensor& like) {
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   check<TypeError>(condition.dtype() == kBool, "where: expected condition to be a boolean tensor, but got ",
                    describe(condition));
-  return apply(op("where"), WhereRule{result_type(a, b), {}}, std::array{condition, a, b});
+  return apply(op("where"), WhereRule{result_type(a, b), {}}, met({condition, a, b}));
 }
 Tensor where(const Tensor& condition, const Tensor& a, const Scalar& b) {
   return where(condition, a, number_beside(b, a));
@@ -137,19 +144,19 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, const Scalar& value) {
 
 Tensor lerp(const Tensor& a, const Tensor& end, const Tensor& weight) {
   check_lerp(a, end);
-  return apply_common(op("lerp"), LerpRule{}, {a, end, weight});
+  return apply_common(op("lerp"), LerpRule{}, met({a, end, weight}));
 }
 Tensor lerp(const Tensor& a, const Tensor& end, const Scalar& weight) { return lerp(a, end, number_beside(weight, a)); }
 
 Tensor addcmul(const Tensor& x, const Tensor& a, const Tensor& b, const Scalar& value) {
   AddcmulRule rule{};
   rule.f.value = value;
-  return apply_common(op("addcmul"), std::move(rule), {x, a, b});
+  return apply_common(op("addcmul"), std::move(rule), met({x, a, b}));
 }
 Tensor addcdiv(const Tensor& x, const Tensor& a, const Tensor& b, const Scalar& value) {
   AddcdivRule rule{};
   rule.f.value = value;
-  return apply_common(op("addcdiv"), std::move(rule), {x, a, b});
+  return apply_common(op("addcdiv"), std::move(rule), met({x, a, b}));
 }
 
 const Tensor& Tensor::masked_fill_(const Tensor& mask, const Scalar& value) const {
@@ -166,27 +173,31 @@ const Tensor& Tensor::masked_fill_(const Tensor& mask, const Scalar& value) cons
 const Tensor& Tensor::addcmul_(const Tensor& a, const Tensor& b, const Scalar& value) const {
   fn::AddProduct f;
   f.value = value;
-  const Dtype compute = common(*this, a, b);
-  check_written(op("addcmul"), *this, a, b, compute);
+  const std::array operands = met({*this, a, b});
+  const Tensor &p = operands[1], &q = operands[2];
+  const Dtype compute = common(*this, p, q);
+  check_written(op("addcmul"), *this, p, q, compute);
   return write_in_place(
       op("addcmul"), *this, std::array{a, b},
       [&](const Tensor& old) {
         return halftone::addcmul(old, apart_in_graph(*this, a), apart_in_graph(*this, b), value);
       },
-      [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, a), apart_from(to, b), to, compute); });
+      [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, p), apart_from(to, q), to, compute); });
 }
 const Tensor& Tensor::addcdiv_(const Tensor& a, const Tensor& b, const Scalar& value) const {
   fn::AddQuotient f;
   f.value = value;
-  Dtype compute = common(*this, a, b);
+  const std::array operands = met({*this, a, b});
+  const Tensor &p = operands[1], &q = operands[2];
+  Dtype compute = common(*this, p, q);
   if (!halftone::is_floating_point(compute)) compute = get_default_dtype();
-  check_written(op("addcdiv"), *this, a, b, compute);
+  check_written(op("addcdiv"), *this, p, q, compute);
   return write_in_place(
       op("addcdiv"), *this, std::array{a, b},
       [&](const Tensor& old) {
         return halftone::addcdiv(old, apart_in_graph(*this, a), apart_in_graph(*this, b), value);
       },
-      [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, a), apart_from(to, b), to, compute); });
+      [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, p), apart_from(to, q), to, compute); });
 }
 const Tensor& Tensor::lerp_(const Tensor& end, const Scalar& weight) const {
   check_lerp(*this, end);

@@ -1,5 +1,6 @@
 #include "kernels/cuda/fold.cuh"
 
+#include <algorithm>
 #include <bit>
 
 namespace halftone::cuda {
@@ -47,13 +48,15 @@ FoldShape shape_fold(const FoldAxes& axes, int multiprocessors) {
 }
 
 bool folds_runs(const FoldAxes& axes, const FoldInput* inputs, int count) {
-  if (axes.reduced.sizes.size() != 1) return false;
+  if (axes.reduced.sizes.empty()) return false;
+  const std::size_t last = axes.reduced.sizes.size() - 1;
+  if (last > 0 && axes.reduced.sizes[last] % kBatch != 0) return false;
+  const auto is_aligned = [](std::int64_t stride) { return stride % kBatch == 0; };
   for (std::size_t k = 0; k < static_cast<std::size_t>(count); ++k) {
-    if (axes.reduced.strides[k][0] != 1) return false;
-    if (reinterpret_cast<std::uintptr_t>(inputs[k].memory.data) % 16 != 0) return false;
-    for (const std::int64_t stride : axes.kept.strides[k]) {
-      if (stride % kBatch != 0) return false;
-    }
+    const Dims &kept = axes.kept.strides[k], &reduced = axes.reduced.strides[k];
+    if (reduced[last] != 1 || reinterpret_cast<std::uintptr_t>(inputs[k].memory.data) % 16 != 0) return false;
+    if (!std::all_of(kept.begin(), kept.end(), is_aligned)) return false;
+    if (!std::all_of(reduced.begin(), reduced.begin() + static_cast<std::ptrdiff_t>(last), is_aligned)) return false;
   }
   return true;
 }

@@ -25,7 +25,7 @@ template <int Inputs> struct Folding {
   std::int64_t share = 0;               // how many of them a block takes
   int lanes = 1;                        // threads that share an output: a power of two
   bool by_column = false;               // neighbouring threads have neighbouring outputs, or elements of one
-  bool in_runs = false;                 // elements of an output lie side by side and aligned: 16-byte loads
+  bool in_runs = false;                 // elements of an output lie in runs of whole batches, aligned: 16-byte loads
   bool alike = true;                    // all inputs are of one dtype
 };
 
@@ -35,7 +35,7 @@ template <class T, bool InRuns, int Inputs>
 __device__ Pack<T, kBatch> batch_at(const Folding<Inputs>& f, int input, std::int64_t base, std::int64_t j) {
   const T* const x = static_cast<const T*>(f.in[input].data);
   if constexpr (InRuns) {
-    return reinterpret_cast<const Pack<T, kBatch>*>(x)[(base + j) / kBatch];
+    return reinterpret_cast<const Pack<T, kBatch>*>(x)[(base + f.reduced.offset(input, j)) / kBatch];
   } else {
     Pack<T, kBatch> raw;
 #pragma unroll
