@@ -58,16 +58,15 @@ class CastCache {
           version(from._version()),
           has_history(from.requires_grad()),
           capture(cuda::current_capture(from.device())),
-          replays(replays_seen_by(from)),
+          replays(cuda::graph_replays(from.device())),
           cast(std::move(to)),
           used(use) {}
 
     bool is_of(const Tensor& t) const {
       return storage == t.storage() && version == t._version() && offset == t.storage_offset() &&
              has_history == t.requires_grad() && t.sizes().equals(sizes) && t.strides().equals(strides) &&
-             capture == cuda::current_capture(t.device()) && replays == replays_seen_by(t);
+             capture == cuda::current_capture(t.device()) && replays == cuda::graph_replays(t.device());
     }
-    static std::uint64_t replays_seen_by(const Tensor& t) { return t.is_cuda() ? cuda::graph_replays() : 0; }
 
     Tensor source;  // keeps the key's address from being used again
     std::shared_ptr<Storage> storage;

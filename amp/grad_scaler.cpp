@@ -101,12 +101,20 @@ void GradScaler::check_started(const char* call) {
   note_capture();
 }
 
-// Calls that became part of a graph which is captured no more were given up, or are made by the graph itself.
+std::uint64_t GradScaler::capture() const { return scale_.defined() ? cuda::current_capture(scale_.device()) : 0; }
+
+// Calls that became part of a graph which is captured no more were given up with it. Or the graph goes on to make them,
+// which the host's calls must not mix with: gradients would be divided twice.
 GradScaler::OptimizerRecord& GradScaler::current_record(const optim::Optimizer& optimizer) {
   OptimizerRecord& record = records_[&optimizer];
-  const std::uint64_t capture = scale_.defined() ? cuda::current_capture(scale_.device()) : 0;
-  if (record.capture != 0 && record.capture != capture) record = {};
-  record.capture = capture;
+  const std::uint64_t now = capture();
+  if (record.stage == Stage::unscaled && record.capture != now) {
+    const bool mixed = record.capture == 0 || cuda::graph_replays(scale_.device()) != record.replays;
+    check(!mixed, "GradScaler: unscale_() and step() must be captured in one cuda::Graph, or both not");
+  }
+  if (record.capture != now) record = {};
+  record.capture = now;
+  record.replays = scale_.defined() ? cuda::graph_replays(scale_.device()) : 0;
   return record;
 }
 
@@ -282,7 +290,9 @@ void GradScaler::update() {
   check_started("update");
   const ContextScope scope(kPlain);
   std::vector<Tensor> flags;
-  for (const auto& [optimizer, record] : records_) flags.insert(flags.end(), record.flags.begin(), record.flags.end());
+  for (const auto& [optimizer, record] : records_) {
+    if (record.capture == capture()) flags.insert(flags.end(), record.flags.begin(), record.flags.end());
+  }
   check(!flags.empty(), "GradScaler.update: No inf checks were recorded prior to update. Call step() first");
   const Tensor flag = total(flags);
   if (cuda::is_capturing(scale_.device())) {

@@ -7,6 +7,9 @@
 //
 // To limit the gradients' norm, give the step a limit: scaler.step(optimizer, amp::MaxNorm(1.0)).
 //
+// Where a step is captured in a cuda::Graph, all of an iteration's calls of the scaler are part of the one graph, or
+// only scale() is.
+//
 // Scale and flags live on the device: with halftone's optimizers nothing here waits for it, except where a comment says
 // so.
 #pragma once
@@ -131,6 +134,7 @@ class GradScaler {
     Stage stage = Stage::ready;
     std::vector<Tensor> flags;  // one a device: not 0 when a gradient there is not finite
     std::uint64_t capture = 0;  // of the graph that the calls became part of; 0: none
+    std::uint64_t replays = 0;  // of graphs until then
   };
   struct Past {
     std::int64_t update;
@@ -142,6 +146,7 @@ class GradScaler {
 
   template <class T> void change(T GradScalerOptions::*field, T value);
   void check_started(const char* call);
+  std::uint64_t capture() const;
   OptimizerRecord& current_record(const optim::Optimizer& optimizer);
   OptimizerRecord& record_for(optim::Optimizer& optimizer, Call call);
   static ByDevice gradients(const optim::Optimizer& optimizer, Half half);

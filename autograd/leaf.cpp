@@ -146,8 +146,7 @@ void refresh_view(TensorImpl& view) {
 }
 
 void check_has_places(const OpInfo& info, const Tensor& self) {
-  const bool distinct = self.impl()->contiguous || self.numel() == 0 || is_injective(self.sizes(), self.strides());
-  check(distinct, info.name, "_: more than one element of ", describe(self),
+  check(!has_shared_places(self), info.name, "_: more than one element of ", describe(self),
         " refers to a single memory location. Please clone() the tensor before writing to it");
 }
 

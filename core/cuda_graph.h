@@ -55,9 +55,9 @@ class Graph {
   std::unique_ptr<Impl> impl_;
 };
 
-/// How many replays there were in this process. What a replay writes does not count as an in-place write, so whoever
-/// keeps copies of tensors by their versions notes this number too.
-std::uint64_t graph_replays();
+/// How many replays there were on the device; 0 on the CPU. What a replay writes does not count as an in-place write,
+/// so whoever keeps copies of tensors by their versions notes this number too.
+std::uint64_t graph_replays(Device device);
 
 /// Whether a graph is being captured on the device: what is called now runs later, and perhaps often.
 bool is_capturing(Device device);

@@ -24,6 +24,28 @@ inline bool is_injective(IntArrayRef sizes, IntArrayRef strides) {
   return true;
 }
 
+/// Whether elements of x share a place in memory. Exact: where strides alone do not tell, all places are looked at.
+inline bool has_shared_places(const Tensor& x) {
+  if (x.impl()->contiguous || x.numel() == 0 || is_injective(x.sizes(), x.strides())) return false;
+  const std::size_t rank = x.sizes().size();
+  std::int64_t last = 0;
+  for (std::size_t i = 0; i < rank; ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
+  if (last + 1 < x.numel()) return true;
+  std::vector<bool> seen(static_cast<std::size_t>(last + 1));
+  std::vector<std::int64_t> at(rank);
+  for (std::int64_t n = 0, place = 0; n < x.numel(); ++n) {
+    if (seen[static_cast<std::size_t>(place)]) return true;
+    seen[static_cast<std::size_t>(place)] = true;
+    for (std::size_t i = rank; i-- > 0;) {
+      place += x.strides()[i];
+      if (++at[i] < x.sizes()[i]) break;
+      place -= at[i] * x.strides()[i];
+      at[i] = 0;
+    }
+  }
+  return false;
+}
+
 /// A tensor whose elements are x's places in memory, each once: an update in place must not meet a shared one twice.
 /// Undefined where no strides say that, as for overlapping windows.
 inline Tensor distinct(const Tensor& x) {

@@ -26,12 +26,11 @@ std::int64_t AdamParamState::step() const {
 // A graph knows the attempts of its capture and the place of the skips, whose difference becomes the steps loaded.
 void AdamParamState::adopt(OptimizerParamState& old) {
   OptimizerCloneableParamState::adopt(old);
-  const auto* const before = dynamic_cast<AdamParamState*>(&old);
-  if (!before || !before->in_graph_) return;
-  before->skipped_.fill_(before->attempted_ - attempted_);
-  attempted_ = before->attempted_;
-  skipped_ = before->skipped_;
-  in_graph_ = true;
+  const auto& before = static_cast<const AdamParamState&>(old);
+  before.skipped_.fill_(before.attempted_ - attempted_);
+  attempted_ = before.attempted_;
+  skipped_ = before.skipped_;
+  in_graph = true;
 }
 
 /// Parameters that one kernel call updates: on one device, after the same steps.
@@ -65,13 +64,13 @@ struct AdamBatch {
   void run(AdamStep step, const Scaling& scaling, bool capturable) const {
     const auto [grad_scale, found_inf] = scaling.on(params[0].device());
     const Tensor skipped = skip_counter(found_inf.defined() || capturable);
-    step.replayed = states[0]->in_graph_ || cuda::is_capturing(params[0].device());
+    step.replayed = states[0]->in_graph || cuda::is_capturing(params[0].device());
     step.steps = static_cast<double>(states[0]->attempted_ + 1);
     backend(params[0]).adam(step.corrected(step.steps), targets, grads, first, second, second_max, grad_scale,
                             found_inf, skipped);
     for (AdamParamState* state : states) {  // after the call: a step that failed is none
       if (!step.replayed) ++state->attempted_;
-      state->in_graph_ = step.replayed;
+      state->in_graph = step.replayed;
       state->skipped_ = skipped;
     }
     bump_versions(targets);
@@ -94,6 +93,20 @@ void BasicAdam<Decoupled>::add(AdamBatch& batch, const Options& options, const T
   if (!options.amsgrad()) return;
   fit_state(state.max_exp_avg_sq(), param);
   batch.second_max.push_back(state.max_exp_avg_sq());
+}
+
+// Parameters that share a count of steps in a graph have the same number of them.
+template <bool Decoupled> void BasicAdam<Decoupled>::check_loaded(const Optimizer::State& loaded) const {
+  std::map<const TensorImpl*, std::int64_t> steps;
+  for (const auto& [param, state] : loaded) {
+    const auto old = this->state_.find(param);
+    if (old == this->state_.end() || !old->second->in_graph) continue;
+    const std::int64_t own = static_cast<const AdamParamState&>(*state).step();
+    const TensorImpl* const counter = static_cast<const AdamParamState&>(*old->second).skipped_.unsafeGetTensorImpl();
+    const std::int64_t others = steps.try_emplace(counter, own).first->second;
+    check(own == others, "load_state_dict: parameters that a captured step counts as one were saved after ", own,
+          " and ", others, " steps; capture the step again after loading");
+  }
 }
 
 template <bool Decoupled> void BasicAdam<Decoupled>::update(const Scaling& scaling) {

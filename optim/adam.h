@@ -51,7 +51,7 @@ struct AdamParamState : public OptimizerCloneableParamState<AdamParamState>, pub
     visit("step", steps), visit("exp_avg", exp_avg_), visit("exp_avg_sq", exp_avg_sq_);
     visit("max_exp_avg_sq", max_exp_avg_sq_);
     visit_master(visit);
-    if (steps != before) attempted_ = steps, skipped_.reset(), in_graph_ = false;
+    if (steps != before) attempted_ = steps, skipped_.reset(), in_graph = false;
   }
   void adopt(OptimizerParamState& old) override;
 
@@ -65,7 +65,6 @@ struct AdamParamState : public OptimizerCloneableParamState<AdamParamState>, pub
   // host counts no more, and each step taken, replayed or not, is a skip less.
   std::int64_t attempted_ = 0;
   Tensor skipped_;
-  bool in_graph_ = false;
 };
 
 /// Adam (Kingma and Ba, 2015), whose weight decay is added to the gradient; or AdamW (Loshchilov and Hutter, 2019),
@@ -81,6 +80,7 @@ template <bool Decoupled> class BasicAdam : public ScaledOptimizer {
  protected:
   void update(const Scaling& scaling) override;
   std::unique_ptr<OptimizerParamState> make_state() const override { return std::make_unique<AdamParamState>(); }
+  void check_loaded(const Optimizer::State& loaded) const override;
 
  private:
   void add(AdamBatch& batch, const Options& options, const Tensor& param);

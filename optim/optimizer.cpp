@@ -132,9 +132,10 @@ void Optimizer::load_state_dict(const StateDict& saved) {
   check<ValueError>(saved.part(group_prefix(options.size())).empty(), "load_state_dict: the optimizer has ",
                     options.size(), " parameter groups but more were saved");
   State loaded = load_states(saved);
+  check_loaded(loaded);
   const ContextScope plain([](Context& c) { c = {.record = false}; });
   for (auto& [param, state] : loaded) {
-    if (const auto old = state_.find(param); old != state_.end()) state->adopt(*old->second);
+    if (const auto old = state_.find(param); old != state_.end() && old->second->in_graph) state->adopt(*old->second);
   }
   state_ = std::move(loaded);
   for (std::size_t g = 0; g < options.size(); ++g) param_groups_[g].set_options(std::move(options[g]));

@@ -72,6 +72,8 @@ class OptimizerParamState {
   /// Called on a state that was just loaded, with the one that it is to replace: a captured cuda::Graph knows the
   /// tensors of the old one, and goes on with the loaded values if they are copied there.
   virtual void adopt(OptimizerParamState&) {}
+
+  bool in_graph = false;  // a captured cuda::Graph knows the tensors
 };
 
 /// Settings of a group of parameters.
@@ -191,14 +193,15 @@ class Optimizer {
 
   /// Options of the groups and state of the parameters, by the position of each: the tensors are the live ones.
   StateDict state_dict() const;
-  /// Takes copies. Groups and parameters must be as many as when it was saved; on an error nothing has changed. Where
-  /// there is state of the same kind, its tensors keep their place: a captured cuda::Graph goes on with what was
-  /// loaded.
+  /// Takes copies. Groups and parameters must be as many as when it was saved; on an error nothing has changed. State
+  /// that a captured cuda::Graph knows keeps its place: the graph goes on with what was loaded.
   void load_state_dict(const StateDict& saved);
 
  protected:
   /// A fresh state for load_state_dict() to fill.
   virtual std::unique_ptr<OptimizerParamState> make_state() const;
+  /// Throws where states that were loaded cannot take the place of those that a graph knows.
+  virtual void check_loaded(const State&) const {}
   /// Calls the closure, if there is one, with recording on.
   static Tensor compute_loss(const LossClosure& closure);
   /// The state of a parameter, made when it has none.

@@ -19,14 +19,24 @@ Scaling Scaling::on(Device device) const {
 
 Tensor ScaledOptimizer::step(LossClosure closure) {
   Tensor loss = compute_loss(closure);
-  const ContextScope scope(kPlain);
-  update({});
+  step_scaled({});
   return loss;
 }
 
 void ScaledOptimizer::step_scaled(const Scaling& scaling) {
   const ContextScope scope(kPlain);
   update(scaling);
+  note_captures();
+}
+
+void ScaledOptimizer::note_captures() {
+  for (const OptimizerParamGroup& group : param_groups_) {
+    for (const Tensor& p : group.params()) {
+      if (!p.grad().defined() || !cuda::is_capturing(p.device())) continue;
+      if (const auto found = state_.find(p.unsafeGetTensorImpl()); found != state_.end())
+        found->second->in_graph = true;
+    }
+  }
 }
 
 Tensor MasterState::target(const Tensor& param, bool wanted) {
@@ -38,17 +48,19 @@ Tensor MasterState::target(const Tensor& param, bool wanted) {
   return master_;
 }
 
-// Where the copy is, if it can stay there: a captured graph may know it.
+// Where the copy is, if it can stay there: a captured graph may know it. The copy is the more precise of the two where
+// it rounds to what is there: after a load, a move, a write to others in the same storage.
 void MasterState::renew(const Tensor& param) {
-  check(!cuda::is_capturing(param.device()), "optimizer: the float32 copy of ", describe(param),
+  const bool fits = master_.defined() && master_.sizes().equals(param.sizes());
+  const bool stays = fits && master_.device() == param.device();
+  check(stays || !cuda::is_capturing(param.device()), "optimizer: the float32 copy of ", describe(param),
         " would start anew at every replay of the graph; take one step before it is captured");
   Tensor copy = param.detach().to(kFloat32);
-  const bool fits = master_.defined() && master_.sizes().equals(param.sizes());
-  if (fits) {  // it is the more precise of the two where it rounds to what is there: after a load, a move
+  if (fits) {
     const Tensor old = master_.to(param.device());
     copy = where(old.to(param.dtype()).eq(param), old, copy);
   }
-  if (fits && master_.device() == param.device()) {
+  if (stays) {
     master_.copy_(copy);
   } else {
     master_ = std::move(copy);

@@ -31,6 +31,9 @@ class ScaledOptimizer : public Optimizer {
  protected:
   /// One step over all parameters that have gradients; runs unrecorded and outside any region.
   virtual void update(const Scaling& scaling) = 0;
+
+ private:
+  void note_captures();
 };
 
 /// State of a parameter that may be kept in 16 bits while its values are updated in float32.

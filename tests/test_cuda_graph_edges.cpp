@@ -49,6 +49,31 @@ TEST_CASE("a graph that goes while another is captured gives its memory back lat
   CHECK(y.sum().item<double>() == 2000);
 }
 
+TEST_CASE("what a graph made and another gave up stays until both are gone", "[cuda][graph]") {
+  need_gpus(1);
+  const Device device(kCUDA, 0);
+  const Tensor x = ones({1000}, device);
+  Tensor y, z;
+  auto first = std::make_unique<cuda::Graph>(device);
+  first->capture([&] { y = x + 1; });
+  first->replay();
+  auto second = std::make_unique<cuda::Graph>(device);
+  second->capture([&] {
+    z = y * 2;
+    y = Tensor();
+  });
+  first = nullptr;
+  std::vector<Tensor> others;
+  for (int i = 0; i < 8; ++i) others.push_back(zeros({1000}, device));
+  second->replay();
+  CHECK(z.sum().item<double>() == 4000);
+  second = nullptr;
+  CHECK(z.sum().item<double>() == 4000);
+#if HALFTONE_SIMULATED_CUDA
+  CHECK(cudasim::reports().empty());
+#endif
+}
+
 TEST_CASE("dropout's two passes are captured together or not at all", "[cuda][graph]") {
   need_gpus(1);
   const Device device(kCUDA, 0);

@@ -167,6 +167,14 @@ TEST_CASE("a block of pinned memory is not used again while a copy still reads i
   }
 }
 
+TEST_CASE("pinned memory may be changed when a blocking copy has returned", "[cuda][pinned]") {
+  if (!cuda::is_available()) return;
+  const Tensor host = full({1000}, 1, TensorOptions(kFloat32).device(kCPU)).pin_memory();
+  const Tensor there = host.to(Device(kCUDA, 0));
+  host.fill_(2);
+  CHECK(there.eq(1).all().item<bool>());
+}
+
 #if HALFTONE_SIMULATED_CUDA
 
 TEST_CASE("out of memory says what is held and what is free", "[cuda][memory]") {

@@ -50,9 +50,10 @@ TEST_CASE("what a replayed graph wrote is copied anew", "[cuda][parallel]") {
   write();
   graph.capture(write);
   parallel(x);
-  const auto replays = cuda::graph_replays();
+  const auto replays = cuda::graph_replays(on[0]);
   graph.replay();
-  CHECK(cuda::graph_replays() == replays + 1);
+  CHECK(cuda::graph_replays(on[0]) == replays + 1);
+  CHECK(cuda::graph_replays(kCPU) == 0);
   CHECK(close(parallel(x), x.matmul(net->weight)));
 }
 

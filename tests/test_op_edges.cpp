@@ -670,6 +670,14 @@ TEST_CASE("a write in place reads its operands as they were, even from the memor
   }
 }
 
+TEST_CASE("a write finds places that strides alone do not tell apart", "[ops][inplace]") {
+  const Tensor x = zeros(8);
+  x.as_strided({2, 3}, {3, 2}).add_(1);  // at 0 2 4 and 3 5 7
+  CHECK(list(x) == Doubles{1, 0, 1, 1, 1, 1, 0, 1});
+  CHECK_THROWS_WITH(x.as_strided({2, 3}, {2, 2}).add_(1), ContainsSubstring("refers to a single memory location"));
+  CHECK_NOTHROW(ones(1).expand({0}).add_(1));
+}
+
 TEST_CASE("a write that is refused counts as none", "[ops][inplace]") {
   const Tensor x = ones({2, 3}).requires_grad_(), y = x * 1, z = y * y;  // keeps y
   CHECK_THROWS_AS(y.scatter_(0, ones({2, 3}), ones({2, 3})), TypeError);

@@ -223,24 +223,21 @@ TEST_CASE("small steps add up where 16-bit parameters share a storage", "[optim]
   CHECK(flat[1].item<double>() == Catch::Approx(0.98).margin(4e-3));
 }
 
-TEST_CASE("state that is loaded takes the place of the old one", "[optim]") {
+TEST_CASE("loading leaves alone what was saved before", "[optim]") {
   const Tensor p = parameter();
-  Adam source({p}, AdamOptions(0.5));
+  Adam optimizer({p}, AdamOptions(0.5));
   p.mutable_grad() = gradient(0);
-  source.step();
-  std::stringstream file;
-  save(source, file);
-  Adam target({p}, AdamOptions(0.5));
-  p.mutable_grad() = gradient(1);
-  target.step();
-  target.step();
-  const Tensor before = target.state_dict().tensor("state.0.exp_avg");
-  load(target, file);
-  const Tensor after = target.state_dict().tensor("state.0.exp_avg");
-  CHECK(after.is_alias_of(before));
-  CHECK(equal(after, source.state_dict().tensor("state.0.exp_avg")));
-  CHECK(!after.is_alias_of(source.state_dict().tensor("state.0.exp_avg")));
-  CHECK(target.state_dict().get<std::int64_t>("state.0.step") == 1);
+  optimizer.step();
+  const StateDict first = optimizer.state_dict();  // the live tensors
+  const Tensor moment = first.tensor("state.0.exp_avg").clone();
+  Adam other({p}, AdamOptions(0.5));
+  other.step();
+  other.step();
+  optimizer.load_state_dict(other.state_dict());
+  CHECK(equal(first.tensor("state.0.exp_avg"), moment));
+  optimizer.load_state_dict(first);
+  CHECK(equal(optimizer.state_dict().tensor("state.0.exp_avg"), moment));
+  CHECK(optimizer.state_dict().get<std::int64_t>("state.0.step") == 1);
 }
 
 TEST_CASE("parameters without a gradient are left alone, and steps count as writes", "[optim]") {

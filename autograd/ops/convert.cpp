@@ -22,6 +22,7 @@ struct ToRule {
   Dtype dtype;
   Device device;
   MemoryFormat format;
+  bool non_blocking = false;
   Dtype from_dtype = kFloat32;
   Device from_device = kCPU;
 
@@ -29,14 +30,17 @@ struct ToRule {
   Tensor forward(const Tensor& x) {
     from_dtype = x.dtype();
     from_device = x.device();
-    const bool fits = dtype == x.dtype() && is_dense(x.sizes(), x.strides()) &&
-                      (format == MemoryFormat::Preserve || x.is_contiguous(format));
-    if (fits && x.device() != device) return moved(x, device);
+    if (x.device() != device && can_travel_as_it_lies(x)) return moved(x, device);
     const bool cast_first = element_size(dtype) <= element_size(x.dtype());
     Tensor source = x.device() == device || cast_first ? x : moved(x, device);
     Tensor out = empty_like(source, TensorOptions(dtype).memory_format(format));
     backend(source).copy(source, out);
     return out.device() == device ? out : moved(out, device);
+  }
+  // Pinned memory is read later, and only who says non_blocking knows that it must not be changed until then.
+  bool can_travel_as_it_lies(const Tensor& x) const {
+    return dtype == x.dtype() && is_dense(x.sizes(), x.strides()) &&
+           (format == MemoryFormat::Preserve || x.is_contiguous(format)) && (non_blocking || !x.is_pinned());
   }
   std::array<Tensor, 1> backward(const Tensor& g, Wants) const {
     return {to(g, TensorOptions(from_dtype).device(from_device))};
@@ -55,7 +59,7 @@ struct CloneRule {
 
 }  // namespace
 
-Tensor to(const Tensor& x, const TensorOptions& options, bool, bool copy, optional<MemoryFormat> format) {
+Tensor to(const Tensor& x, const TensorOptions& options, bool non_blocking, bool copy, optional<MemoryFormat> format) {
   const Dtype dtype = options.has_dtype() ? options.dtype() : x.dtype();
   const Device device = options.has_device() ? canonical(options.device()) : x.device();
   const MemoryFormat wanted = format                        ? *format
@@ -63,7 +67,7 @@ Tensor to(const Tensor& x, const TensorOptions& options, bool, bool copy, option
                                                             : MemoryFormat::Preserve;
   const bool laid_out = wanted == MemoryFormat::Preserve || x.is_contiguous(wanted);
   if (dtype == x.dtype() && device == x.device() && laid_out && !copy) return x;
-  return apply(op("to"), ToRule{dtype, device, wanted}, std::array{x});
+  return apply(op("to"), ToRule{dtype, device, wanted, non_blocking}, std::array{x});
 }
 
 Tensor clone(const Tensor& x, MemoryFormat format) { return apply(op("clone"), CloneRule{format}, std::array{x}); }

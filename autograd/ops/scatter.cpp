@@ -89,13 +89,17 @@ Tensor cropped(const OpInfo& info, const Tensor& source, const Tensor& index) {
   return out.reshape(index.sizes());
 }
 
-Tensor scatter_with(const OpInfo& info, Write mode, const Tensor& x, std::int64_t given, const Tensor& index,
-                    const Tensor& source) {
-  const std::int64_t dim = wrap_dim(given, x.dim());
-  const Tensor places = checked_index(info, x, dim, index, "x");
+Tensor scatter_at(const OpInfo& info, Write mode, const Tensor& x, std::int64_t dim, const Tensor& places,
+                  const Tensor& source) {
   ScatterRule rule{&info, mode, dim, {}};
   rule.index = places;
   return apply(info, std::move(rule), std::array{x, cropped(info, source, places)});
+}
+
+Tensor scatter_with(const OpInfo& info, Write mode, const Tensor& x, std::int64_t given, const Tensor& index,
+                    const Tensor& source) {
+  const std::int64_t dim = wrap_dim(given, x.dim());
+  return scatter_at(info, mode, x, dim, checked_index(info, x, dim, index, "x"), source);
 }
 
 const Tensor& scatter_in_place(const OpInfo& info, Write mode, const Tensor& self, std::int64_t given,
@@ -110,7 +114,7 @@ const Tensor& scatter_in_place(const OpInfo& info, Write mode, const Tensor& sel
   }();
   return write_in_place(
       info, self, std::array{source},
-      [&](const Tensor& old) { return scatter_with(info, mode, old, given, index, source); },
+      [&](const Tensor& old) { return scatter_at(info, mode, old, dim, places, source); },
       [&](const Tensor& x) {
         const plain::Scope scope;
         Tensor target = x;

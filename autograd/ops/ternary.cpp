@@ -1,5 +1,6 @@
 // Ops of three operands: one kernel forward; backward is composed of ops, so it is differentiable.
 #include "autograd/ops.h"
+#include "autograd/ops/plain.h"
 #include "autograd/ops/pointwise.h"
 #include "kernels/backend.h"
 
@@ -104,12 +105,22 @@ template <class Rule> Tensor apply_common(const OpInfo& info, Rule rule, std::ar
 }
 
 // What is written in place keeps its shape, and its kind of numbers.
-void check_written(const OpInfo& info, const Tensor& self, const Tensor& a, const Tensor& b, Dtype computed) {
-  check_one_device(info.name, self, a, b);
-  const Dims sizes = broadcast_shapes(info.name, broadcast_shapes(info.name, self.sizes(), a.sizes()), b.sizes());
+void check_written(const OpInfo& info, const Tensor& self, std::initializer_list<Tensor> others, Dtype computed) {
+  Dims sizes = dims(self.sizes());
+  for (const Tensor& other : others) {
+    check_same_device(info, "all tensors", self, other);
+    sizes = broadcast_shapes(info.name, sizes, other.sizes());
+  }
   check<ValueError>(self.sizes().equals(sizes), info.name, "_: output with shape ", self.sizes(),
                     " doesn't match the broadcast shape ", sizes);
   check_result_fits(info, self, computed);
+}
+
+// `other`, on self's device if it is a number on the CPU.
+Tensor beside(const Tensor& self, Tensor other) {
+  Tensor lead = self;
+  meet(lead, other);
+  return other;
 }
 
 void check_lerp(const Tensor& start, const Tensor& end) {
@@ -139,7 +150,7 @@ Tensor where(const Tensor& condition, const Scalar& a, const Tensor& b) {
 Tensor masked_fill(const Tensor& x, const Tensor& mask, const Scalar& value) {
   check<TypeError>(mask.dtype() == kBool, "masked_fill: expected a boolean mask, but got ", describe(mask));
   const Tensor filler = full({}, value, x.options());
-  return apply(op("masked_fill"), WhereRule{x.dtype(), {}}, std::array{mask, filler, x});
+  return apply(op("masked_fill"), WhereRule{x.dtype(), {}}, std::array{beside(x, mask), filler, x});
 }
 
 Tensor lerp(const Tensor& a, const Tensor& end, const Tensor& weight) {
@@ -161,47 +172,47 @@ Tensor addcdiv(const Tensor& x, const Tensor& a, const Tensor& b, const Scalar& 
 
 const Tensor& Tensor::masked_fill_(const Tensor& mask, const Scalar& value) const {
   check<TypeError>(mask.dtype() == kBool, "masked_fill_: expected a boolean mask, but got ", describe(mask));
-  check_written(op("masked_fill"), *this, mask, mask, dtype());
+  const Tensor there = beside(*this, mask);
+  check_written(op("masked_fill"), *this, {there}, dtype());
   return write_in_place(
-      op("masked_fill"), *this, std::array{mask},
-      [&](const Tensor& old) { return halftone::masked_fill(old, mask, value); },
+      op("masked_fill"), *this, std::array{there},
+      [&](const Tensor& old) { return halftone::masked_fill(old, there, value); },
       [&](Tensor to) {
         const Tensor filler = full({}, value, to.options());
-        backend(to).ternary(fn::Where{}, apart_from(to, mask), filler, to, to, to.dtype());
+        backend(to).ternary(fn::Where{}, apart_from(to, there), filler, to, to, to.dtype());
       });
 }
 const Tensor& Tensor::addcmul_(const Tensor& a, const Tensor& b, const Scalar& value) const {
   fn::AddProduct f;
   f.value = value;
-  const std::array operands = met({*this, a, b});
-  const Tensor &p = operands[1], &q = operands[2];
+  const Tensor p = beside(*this, a), q = beside(*this, b);
   const Dtype compute = common(*this, p, q);
-  check_written(op("addcmul"), *this, p, q, compute);
+  check_written(op("addcmul"), *this, {p, q}, compute);
   return write_in_place(
-      op("addcmul"), *this, std::array{a, b},
+      op("addcmul"), *this, std::array{p, q},
       [&](const Tensor& old) {
-        return halftone::addcmul(old, apart_in_graph(*this, a), apart_in_graph(*this, b), value);
+        return halftone::addcmul(old, apart_in_graph(*this, p), apart_in_graph(*this, q), value);
       },
       [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, p), apart_from(to, q), to, compute); });
 }
 const Tensor& Tensor::addcdiv_(const Tensor& a, const Tensor& b, const Scalar& value) const {
   fn::AddQuotient f;
   f.value = value;
-  const std::array operands = met({*this, a, b});
-  const Tensor &p = operands[1], &q = operands[2];
+  const Tensor p = beside(*this, a), q = beside(*this, b);
   Dtype compute = common(*this, p, q);
   if (!halftone::is_floating_point(compute)) compute = get_default_dtype();
-  check_written(op("addcdiv"), *this, p, q, compute);
+  check_written(op("addcdiv"), *this, {p, q}, compute);
   return write_in_place(
-      op("addcdiv"), *this, std::array{a, b},
+      op("addcdiv"), *this, std::array{p, q},
       [&](const Tensor& old) {
-        return halftone::addcdiv(old, apart_in_graph(*this, a), apart_in_graph(*this, b), value);
+        return halftone::addcdiv(old, apart_in_graph(*this, p), apart_in_graph(*this, q), value);
       },
       [&](Tensor to) { backend(to).ternary(f, to, apart_from(to, p), apart_from(to, q), to, compute); });
 }
-const Tensor& Tensor::lerp_(const Tensor& end, const Scalar& weight) const {
-  check_lerp(*this, end);
-  check_written(op("lerp"), *this, end, end, dtype());
+const Tensor& Tensor::lerp_(const Tensor& given, const Scalar& weight) const {
+  check_lerp(*this, given);
+  const Tensor end = beside(*this, given);
+  check_written(op("lerp"), *this, {end}, dtype());
   return write_in_place(
       op("lerp"), *this, std::array{end},
       [&](const Tensor& old) { return halftone::lerp(old, apart_in_graph(*this, end), weight); },

@@ -80,6 +80,10 @@ bool Arena::give(void* block) noexcept {
   if (handed_out_.load(std::memory_order_relaxed) == 0) [[likely]]
     return false;  // whoever frees a block knows of it, and so of its count
   const std::lock_guard lock(mutex);
+  return give_locked(block);
+}
+
+bool Arena::give_locked(void* block) noexcept {
   const auto found = owners().find(block);
   if (found == owners().end()) return false;
   Arena& arena = *found->second;
@@ -93,8 +97,10 @@ bool Arena::give(void* block) noexcept {
 bool Arena::keep(Gpu& g, void* block) noexcept {
   const std::lock_guard lock(mutex);
   Arena* const arena = g.arena.load(std::memory_order_acquire);
-  if (arena) arena->kept_.push_back(block);
-  return arena != nullptr;
+  if (!arena) return false;
+  if (const auto owner = owners().find(block); owner != owners().end() && owner->second == arena) return false;
+  arena->kept_.push_back(block);
+  return true;
 }
 
 bool Arena::keep_pinned(void* block, std::size_t bytes) noexcept {
@@ -124,7 +130,7 @@ void Arena::abandon() {
   for (void* block : kept_) {
     if (next) {
       next->kept_.push_back(block);
-    } else {
+    } else if (!give_locked(block)) {
       std::ignore = cudaFreeAsync(block, gpu_.stream);
     }
   }
@@ -136,6 +142,11 @@ void Arena::abandon() {
 Arena::~Arena() {
   for (const auto& [block, size] : blocks_) postponed().push_back({&gpu_, block});
   if (captures.load() == 0) free_all(postponed());
+}
+
+void Arena::announce_capture() noexcept {
+  const std::lock_guard lock(mutex);
+  captures.fetch_add(1);
 }
 
 void Arena::free_postponed() noexcept {

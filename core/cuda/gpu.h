@@ -35,7 +35,8 @@ struct Gpu {
   int multiprocessors = 1;
   std::atomic<std::uint64_t> readers{0};   // bits of the devices to which open_pool() has opened this one's pool
   std::atomic<Arena*> arena{nullptr};      // where memory comes from while a graph is captured on this device
-  std::atomic<std::uint64_t> capture{0};   // its number, while one goes on
+  std::atomic<std::uint64_t> capture{0};   // the number of the one that goes on
+  std::atomic<std::uint64_t> replayed{0};  // graphs so far
   const std::uint64_t* replays = nullptr;  // while a graph is captured: how often it has run, in device memory
   std::atomic<std::thread::id> capturer;   // who began to capture
 

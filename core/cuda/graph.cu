@@ -4,7 +4,7 @@
 namespace halftone::cuda {
 namespace {
 
-std::atomic<std::uint64_t> replays_so_far{0}, captures_so_far{0};
+std::atomic<std::uint64_t> captures_so_far{0};
 
 __global__ void count_replay(std::uint64_t* replays) { ++*replays; }
 
@@ -33,13 +33,16 @@ struct Graph::Impl {
     replays = static_cast<std::uint64_t*>(arena->take(sizeof(std::uint64_t)));
     check(replays != nullptr, gpu.device, ": out of memory: no room to count a graph's replays");
     check(cudaMemsetAsync(replays, 0, sizeof(std::uint64_t), gpu.stream));
-    // What tensors gave back so far can go to the graph if it needs it: only what the host has seen to be idle can.
+    // The host now knows that what tensors gave back is idle: the pool can hand it to the arena when memory is short.
     check(cudaStreamSynchronize(gpu.stream));
-    check(cudaStreamBeginCapture(gpu.stream, cudaStreamCaptureModeRelaxed));
+    Arena::announce_capture();
+    if (const cudaError_t failed = cudaStreamBeginCapture(gpu.stream, cudaStreamCaptureModeRelaxed)) {
+      captures.fetch_sub(1);
+      check(failed);
+    }
     capturing = true;
     gpu.replays = replays;
     gpu.capturer.store(std::this_thread::get_id());
-    captures.fetch_add(1);
     gpu.capture.store(captures_so_far.fetch_add(1) + 1);
     gpu.arena.store(arena, std::memory_order_release);
     cudaLaunchConfig_t one{};
@@ -123,13 +126,15 @@ void Graph::capture(const std::function<void()>& work) {
   capture_end();
 }
 
-std::uint64_t graph_replays() { return replays_so_far.load(std::memory_order_relaxed); }
+std::uint64_t graph_replays(Device device) {
+  return device.is_cuda() ? gpu(device).replayed.load(std::memory_order_relaxed) : 0;
+}
 
 void Graph::replay() {
   check(impl_->exec != nullptr, "cuda::Graph: replay of an empty graph; capture() records one");
   check_capture(impl_->gpu);
   use(impl_->gpu.device);
-  replays_so_far.fetch_add(1, std::memory_order_relaxed);
+  impl_->gpu.replayed.fetch_add(1, std::memory_order_relaxed);
   check(cudaGraphLaunch(impl_->exec, impl_->gpu.stream));
 }
 
@@ -146,6 +151,6 @@ std::size_t Graph::nodes() const {
 
 std::uint64_t current_capture(Device device) { return device.is_cuda() ? gpu(device).capture.load() : 0; }
 
-bool is_capturing(Device device) { return device.is_cuda() && gpu(device).arena.load(std::memory_order_acquire); }
+bool is_capturing(Device device) { return current_capture(device) != 0; }
 
 }  // namespace halftone::cuda

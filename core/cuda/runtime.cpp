@@ -61,9 +61,9 @@ class CudaRuntime final : public Runtime {
   void free(Device device, void* data, std::size_t bytes) noexcept override {
     if (!data) return;
     ledger(device).subtract(bytes);
-    if (Arena::give(data)) return;  // one of a graph's
     Gpu& g = gpu(device);
     if (g.arena.load(std::memory_order_acquire) && Arena::keep(g, data)) return;
+    if (Arena::give(data)) return;  // one of a graph's
     std::ignore = try_use(g.device);
     std::ignore = cudaFreeAsync(data, g.stream);
   }

@@ -17,7 +17,7 @@ void Graph::replay() {}
 void Graph::reset() {}
 std::size_t Graph::nodes() const { return 0; }
 
-std::uint64_t graph_replays() { return 0; }
+std::uint64_t graph_replays(Device) { return 0; }
 
 bool is_capturing(Device) { return false; }
 std::uint64_t current_capture(Device) { return 0; }

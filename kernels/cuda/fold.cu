@@ -48,7 +48,6 @@ FoldShape shape_fold(const FoldAxes& axes, int multiprocessors) {
 }
 
 bool folds_runs(const FoldAxes& axes, const FoldInput* inputs, int count) {
-  if (axes.reduced.sizes.empty()) return false;
   const std::size_t last = axes.reduced.sizes.size() - 1;
   if (last > 0 && axes.reduced.sizes[last] % kBatch != 0) return false;
   const auto is_aligned = [](std::int64_t stride) { return stride % kBatch == 0; };

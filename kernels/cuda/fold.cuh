@@ -192,7 +192,7 @@ struct FoldShape {
 };
 FoldShape shape_fold(const FoldAxes& axes, int multiprocessors);
 
-/// Are the elements of each output a run of memory that begins at a multiple of the batch?
+/// Do the elements of each output lie in runs of whole batches, each of which begins at a multiple of the batch?
 bool folds_runs(const FoldAxes& axes, const FoldInput* inputs, int count);
 
 /// Folds the axes of the mask. Outputs are numbered in row-major order of the axes that stay.

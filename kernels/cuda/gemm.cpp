@@ -66,7 +66,7 @@ Layout layout_of(Dtype dtype, std::int64_t rows, std::int64_t cols, const BlasMa
   return layout;
 }
 
-/// What the library is told of a problem, and the algorithm chosen for it.
+/// What the library is told of a problem, and the algorithms it has for it.
 struct Plan {
   explicit Plan(const GemmProblem& p)
       : operation(compute_type(p), data_type(p.out == kFloat64 ? kFloat64 : kFloat32)),

@@ -28,10 +28,9 @@ struct DataParallelOptions {
   TORCH_ARG(parallel::Buffers, buffers) = parallel::Buffers::First;
   /// Makes replicas of modules that have no clone().
   TORCH_ARG(parallel::Replicas::Factory, replica_factory);
-  /// Whether replicas stay from forward to forward. Not so in PyTorch, where every forward makes new ones and what it
-  /// assigns to plain fields is lost: a replica that stays finds in its fields what its last forward assigned, and only
-  /// the module never sees it. Without this every forward makes new ones too, which costs a clone() of the module for
-  /// each device.
+  /// Whether replicas stay from forward to forward, and with them what a forward assigns to plain fields; the module
+  /// itself never sees that. In PyTorch every forward makes new replicas, so it is lost. Without this every forward
+  /// does so here too, which costs a clone() of the module for each device.
   TORCH_ARG(bool, persistent) = true;
 };
 

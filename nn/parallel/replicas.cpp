@@ -79,7 +79,9 @@ Tensor cast_plainly(const Tensor& t, Dtype dtype) {
 
 }  // namespace
 
-Origin Origin::of(const Tensor& t) { return {t.storage(), t.storage_offset(), t._version(), cuda::graph_replays()}; }
+Origin Origin::of(const Tensor& t) {
+  return {t.storage(), t.storage_offset(), t._version(), cuda::graph_replays(t.device())};
+}
 
 void Replicas::follow(std::size_t k) {
   for (const auto& [original, copy] : pairs_[k]) {

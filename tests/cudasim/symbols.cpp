@@ -30,8 +30,12 @@ struct Image {
 };
 
 std::vector<char> read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  const std::streamoff size = file.tellg();
+  std::vector<char> bytes(static_cast<std::size_t>(std::max<std::streamoff>(size, 0)));
+  file.seekg(0);
+  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  return bytes;
 }
 
 void read_symbols(Image& image) {
