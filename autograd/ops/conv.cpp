@@ -62,8 +62,8 @@ struct ConvRule {
 
   Tensor forward(const Tensor& input, const Tensor& weight, const Tensor& bias) {
     check_dtypes(conv_row(s.window.rank), input, weight, bias);
-    if (needs_grad(weight)) x = input;
-    if (needs_grad(input)) w = weight;
+    if (saves_for(weight)) x = input;
+    if (saves_for(input)) w = weight;
     w_format = weight.suggest_memory_format();
     const MemoryFormat format = common_format(input, weight);
     Tensor y = empty(y_sizes(s), input.options().memory_format(format));
@@ -109,8 +109,8 @@ struct ConvDataGradRule {
 
   Tensor forward(const Tensor& from, const Tensor& weight, const Tensor& bias) {
     check_dtypes(*info, from, weight, bias);
-    if (needs_grad(weight)) g = from;
-    if (needs_grad(from)) w = weight;
+    if (saves_for(weight)) g = from;
+    if (saves_for(from)) w = weight;
     w_format = weight.suggest_memory_format();
     const MemoryFormat format = common_format(from, weight);
     Tensor dx = empty(x_sizes(s), from.options().memory_format(format));
@@ -144,8 +144,8 @@ struct ConvWeightGradRule {
   auto saved() { return std::tie(x, g); }
 
   Tensor forward(const Tensor& input, const Tensor& gradient) {
-    if (needs_grad(gradient)) x = input;
-    if (needs_grad(input)) g = gradient;
+    if (saves_for(gradient)) x = input;
+    if (saves_for(input)) g = gradient;
     const MemoryFormat format = common_format(input, gradient);
     Tensor dw = empty(w_sizes(s), input.options().memory_format(w_format));
     if (gradient.numel() == 0 || input.numel() == 0) {

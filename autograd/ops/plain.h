@@ -75,6 +75,10 @@ inline Dtype wide(Dtype d) { return d == kFloat64 ? kFloat64 : kFloat32; }
 
 namespace halftone {
 
+/// Whether an op is to save what the gradient of `t` takes: only while it is recorded. An unrecorded op, one of a
+/// backward pass above all, leaves the history of `t` alone, which another thread may be changing.
+inline bool saves_for(const Tensor& t) { return context.record && needs_grad(t); }
+
 /// Errors name the op, and both tensors.
 inline void check_same_dtype(const OpInfo& info, std::string_view what, const Tensor& a, const Tensor& b) {
   if (!a.defined() || !b.defined()) return;

@@ -84,8 +84,8 @@ struct MatmulRule {
     check_operands(*info, x, y);
     a_rank = x.dim();
     b_rank = y.dim();
-    if (needs_grad(y)) a = x;
-    if (needs_grad(x)) b = y;
+    if (saves_for(y)) a = x;
+    if (saves_for(x)) b = y;
     return product_of(*info, x, y);
   }
 
@@ -177,8 +177,8 @@ struct AddmmRule {
     const OpInfo& info = op("addmm");
     check_operands(info, x, y);
     check_same_dtype(info, "all operands", c, x);
-    if (needs_grad(y)) a = x;
-    if (needs_grad(x)) b = y;
+    if (saves_for(y)) a = x;
+    if (saves_for(x)) b = y;
     const Dims sizes = product_sizes(info, x, y, false, false);
     check(broadcast_shapes(info.name, c.sizes(), sizes) == sizes, info.name, ": ", describe(c),
           " does not broadcast to ", sizes);
@@ -200,8 +200,8 @@ struct LinearRule {
 
   Tensor forward(const Tensor& input, const Tensor& w, const Tensor& bias) {
     check_inputs(input, w, bias);
-    if (needs_grad(w)) x = input;
-    if (needs_grad(input)) weight = w;
+    if (saves_for(w)) x = input;
+    if (saves_for(input)) weight = w;
     Dims sizes = dims(input.sizes());
     sizes.back() = w.size(0);
     Tensor out = empty(sizes, input.options());
