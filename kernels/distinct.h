@@ -24,28 +24,6 @@ inline bool is_injective(IntArrayRef sizes, IntArrayRef strides) {
   return true;
 }
 
-/// Whether elements of x share a place in memory. Exact: where strides alone do not tell, all places are looked at.
-inline bool has_shared_places(const Tensor& x) {
-  if (x.impl()->contiguous || x.numel() == 0 || is_injective(x.sizes(), x.strides())) return false;
-  const std::size_t rank = x.sizes().size();
-  std::int64_t last = 0;
-  for (std::size_t i = 0; i < rank; ++i) last += (x.sizes()[i] - 1) * x.strides()[i];
-  if (last + 1 < x.numel()) return true;
-  std::vector<bool> seen(static_cast<std::size_t>(last + 1));
-  std::vector<std::int64_t> at(rank);
-  for (std::int64_t n = 0, place = 0; n < x.numel(); ++n) {
-    if (seen[static_cast<std::size_t>(place)]) return true;
-    seen[static_cast<std::size_t>(place)] = true;
-    for (std::size_t i = rank; i-- > 0;) {
-      place += x.strides()[i];
-      if (++at[i] < x.sizes()[i]) break;
-      place -= at[i] * x.strides()[i];
-      at[i] = 0;
-    }
-  }
-  return false;
-}
-
 /// A tensor whose elements are x's places in memory, each once: an update in place must not meet a shared one twice.
 /// Undefined where no strides say that, as for overlapping windows.
 inline Tensor distinct(const Tensor& x) {
@@ -63,6 +41,27 @@ inline std::int64_t last_place(const Tensor& x) {
   std::int64_t place = x.storage_offset();
   for (std::size_t i = 0; i < x.sizes().size(); ++i) place += (x.sizes()[i] - 1) * x.strides()[i];
   return place;
+}
+
+/// Whether elements of x share a place in memory. Exact: where strides alone do not tell, all places are looked at.
+inline bool has_shared_places(const Tensor& x) {
+  if (x.impl()->contiguous || x.numel() == 0 || is_injective(x.sizes(), x.strides())) return false;
+  const std::size_t rank = x.sizes().size();
+  const std::int64_t last = last_place(x) - x.storage_offset();
+  if (last + 1 < x.numel()) return true;
+  std::vector<bool> seen(static_cast<std::size_t>(last + 1));
+  std::vector<std::int64_t> at(rank);
+  for (std::int64_t n = 0, place = 0; n < x.numel(); ++n) {
+    if (seen[static_cast<std::size_t>(place)]) return true;
+    seen[static_cast<std::size_t>(place)] = true;
+    for (std::size_t i = rank; i-- > 0;) {
+      place += x.strides()[i];
+      if (++at[i] < x.sizes()[i]) break;
+      place -= at[i] * x.strides()[i];
+      at[i] = 0;
+    }
+  }
+  return false;
 }
 
 /// Whether writing y element by element may change an element of x that another step of the loop reads: they share

@@ -3,6 +3,7 @@
 
 #include "halftone.h"
 #include "tests/cuda.h"
+#include "tests/cuda_failures.h"
 
 using namespace halftone;
 using namespace halftone::test;
@@ -185,58 +186,11 @@ TEST_CASE("out of memory says what is held and what is free", "[cuda][memory]") 
 
 namespace {
 
-using cudasim::Kind;
-
-// All that can leak, once nothing is queued any more.
-struct Alive {
-  std::size_t allocations = 0, bytes = 0, pinned = 0, events = 0, streams = 0;
-};
-std::ostream& operator<<(std::ostream& out, const Alive& a) {
-  return out << a.allocations << " allocations, " << a.bytes << " bytes, " << a.pinned << " pinned blocks, " << a.events
-             << " events, " << a.streams << " streams";
-}
-
-Alive alive() {
-  Alive a;
-  for (const Device device : cuda_devices()) {
-    cuda::synchronize(device.index());
-    a.bytes += cudasim::bytes_in_use(device.index());
-  }
-  a.allocations = cudasim::live_allocations();
-  a.pinned = cudasim::live_pinned_blocks();
-  a.events = cudasim::live_events();
-  a.streams = cudasim::live_streams();
-  return a;
-}
-
 // A block of pinned memory whose events cannot be asked is passed over, and another one is made. It stays idle, so
 // there is one more at most, however many calls fail.
 bool is_no_leak(const Alive& before, const Alive& after) {
   return after.allocations == before.allocations && after.bytes == before.bytes && after.streams == before.streams &&
          after.pinned <= before.pinned + 1 && after.events <= before.events + cuda_devices().size();
-}
-
-const char* name_of(Kind kind) {
-  constexpr const char* kNames[] = {"allocation", "launch", "library call", "copy", "call of any kind"};
-  return kNames[static_cast<int>(kind)];
-}
-
-// Whether an error says what was injected: CUDA's words for it, or those of a library.
-bool is_injected(Kind kind, const std::string& message) {
-  const auto has = [&](const char* part) { return message.find(part) != std::string::npos; };
-  switch (kind) {
-    case Kind::allocation: return has("out of memory");
-    case Kind::launch: return has("CUDA: too many resources requested for launch (cudaErrorLaunchOutOfResources) in ");
-    case Kind::library:  // there may be a second algorithm to try
-      return has("cuBLAS: ") || has("cuDNN: ") || message == "no error";
-    case Kind::copy: return has("CUDA: invalid argument (cudaErrorInvalidValue) in ");
-    default: break;
-  }
-  for (const Kind each : {Kind::allocation, Kind::launch, Kind::library, Kind::copy}) {
-    if (is_injected(each, message)) return true;
-  }
-  // A call that only makes something faster or later may fail unnoticed.
-  return has("CUDA: unknown error (cudaErrorUnknown) in ") || message == "no error";
 }
 
 // How often an allocation must fail until it is given up: it is tried again after idle memory was given back.
